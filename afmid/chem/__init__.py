@@ -1,0 +1,13 @@
+"""What afmid asks of RDKit: geometries, charges, bonds and names of molecules."""
+
+from afmid.chem.bonds import perceive_bonds as perceive_bonds
+from afmid.chem.charges import mmff_charges as mmff_charges
+from afmid.chem.charges import with_charges as with_charges
+from afmid.chem.geometry import embed as embed
+from afmid.chem.geometry import lay_flat as lay_flat
+from afmid.chem.names import SmilesError as SmilesError
+from afmid.chem.names import elements as elements
+from afmid.chem.names import find as find
+from afmid.chem.names import formula as formula
+from afmid.chem.names import inchikey as inchikey
+from afmid.chem.names import known as known

@@ -1,0 +1,70 @@
+"""What molecules are called: SMILES, InChIKey, formula, and the names that afmid knows."""
+
+import csv
+from functools import cache
+from importlib.resources import files
+
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdinchi, rdMolDescriptors
+
+from afmid.chem.bonds import Mol
+from afmid.errors import DataError
+
+MAX_SMILES = 5000  # characters
+
+
+class SmilesError(DataError):
+    """A text that is no SMILES."""
+
+
+def parse(smiles: str) -> Mol:
+    """Return the RDKit molecule of a SMILES, hydrogens implicit.
+
+    Raises:
+        SmilesError: it is no SMILES.
+        DataError: it holds no atoms, or an atom without an element.
+    """
+    if len(smiles) > MAX_SMILES:
+        raise SmilesError(f"a SMILES of {len(smiles)} characters; afmid reads up to {MAX_SMILES}")
+    with rdBase.BlockLogs():
+        mol = Chem.MolFromSmiles(smiles)
+    if mol is None:
+        raise SmilesError(f"{smiles[:80]!r} is no valid SMILES")
+    if not mol.GetNumAtoms():
+        raise DataError("the SMILES is empty; a molecule needs at least one atom")
+    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+        raise DataError(f"{smiles[:80]!r} holds '*', an atom without an element; name each element")
+    return mol
+
+
+def inchikey(smiles: str) -> str:
+    """Return the standard InChIKey of a SMILES. Raises DataError where it has none."""
+    mol = parse(smiles)
+    with rdBase.BlockLogs():
+        key = str(rdinchi.MolToInchiKey(mol))
+    if not key:
+        raise DataError(f"{smiles[:80]!r} has no InChIKey")
+    return key
+
+
+def elements(smiles: str) -> set[int]:
+    """Return the atomic numbers in a SMILES, without implicit hydrogens. Raises DataError where it is no SMILES."""
+    return {int(atom.GetAtomicNum()) for atom in parse(smiles).GetAtoms()}
+
+
+def formula(smiles: str) -> str:
+    """Return the molecular formula of a SMILES, in Hill order. Raises DataError where it is no SMILES."""
+    return str(rdMolDescriptors.CalcMolFormula(parse(smiles)))
+
+
+@cache
+def known() -> dict[str, str]:
+    """Return the molecules that afmid knows by name: name to SMILES."""
+    text = files("afmid.chem").joinpath("molecules.csv").read_text(encoding="utf-8")
+    return {row["name"]: row["smiles"] for row in csv.DictReader(text.splitlines())}
+
+
+def find(name: str) -> tuple[str, str] | None:
+    """Return the known name and the SMILES of `name` in any case, or None."""
+    wanted = name.strip().casefold()
+    return next((item for item in known().items() if item[0].casefold() == wanted), None)

@@ -1,0 +1,48 @@
+"""`afmid augment`: make a simulated scan look measured."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from afmid.cli.options import Force, Order, Pixel, Settings, Step, registry, settings_of
+from afmid.cli.output import STANDARD, check_binary_stdout, check_file, made
+from afmid.offers import Augmentation
+from afmid.plugins import parse_options
+
+
+def augment(
+    scan: Annotated[str, typer.Argument(metavar="SCAN", help="scan file; - is stdin")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="scan file, or - for stdout", show_default=False)
+    ],
+    steps: Annotated[
+        str, typer.Option("--steps", metavar="A,B", help="what to do, in this order; see: afmid plugins")
+    ] = "noise,cutout",
+    seed: Annotated[int, typer.Option("--seed", help="of what is drawn; the same seed gives the same scan")] = 0,
+    settings: Settings = None,
+    pixel: Pixel = None,
+    step: Step = None,
+    order: Order = None,
+    force: Force = False,
+) -> None:
+    """Make a simulated scan look measured: noise, drift, defects.
+
+    \b
+    afmid augment scan.npz -o noisy.npz --steps noise --set noise.level=0.2 --seed 7
+    afmid simulate pentacene -o - | afmid augment - -o - | afmid identify -
+    afmid plugins noise
+    """
+    names = [name.strip() for name in steps.split(",") if name.strip()]
+    known = [registry().get(Augmentation, name) for name in names]
+    chosen = [(offer, parse_options(offer, settings_of(offer.name, settings, names))) for offer in known]
+    if output == STANDARD:
+        check_binary_stdout()
+    else:
+        check_file(Path(output), force)
+
+    from afmid.data.augment import augment_scan
+    from afmid.io import read_scan, write_scan
+
+    changed = augment_scan(read_scan(scan, pixel=pixel, step=step, order=order), chosen, seed)
+    write_scan(changed, STANDARD if output == STANDARD else made(Path(output)))

@@ -1,0 +1,240 @@
+"""`afmid identify`: scans to answers."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from afmid.cli.options import Device, Force, Json, Order, Pixel, Settings, Step, check_inputs, registry, settings_of
+from afmid.cli.output import STANDARD, check_file, is_folder, made, note, print_table
+from afmid.errors import UsageError, WeightsError
+from afmid.offers import Identifier
+from afmid.plugins import Registry, parse_options
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from afmid.identification import Identification
+    from afmid.offers import Method
+    from afmid.scan import Scan
+
+ALL = "all"
+CONFIDENT = 0.5
+NO_ANSWER = 3
+IN_FOLDER = ("result.json", "maps.npz", "atoms.xyz", "picture.png")
+SUFFIXES = (".json", ".npz", ".xyz", ".sdf", ".png")
+
+MethodName = Annotated[
+    str | None, typer.Option("--method", "-m", help="name, or all; without it the one of the highest priority")
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="NAME|FILE", help="weights to use [default: those of the method]")
+]
+
+
+def identify(
+    scans: Annotated[list[str], typer.Argument(metavar="SCAN...", help="scan files; - is stdin")],
+    method: MethodName = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    settings: Settings = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="PATH", help="folder/ for all results, or one json, npz, xyz, sdf or png"),
+    ] = None,
+    json_: Json = False,
+    pixel: Pixel = None,
+    step: Step = None,
+    order: Order = None,
+    force: Force = False,
+) -> None:
+    """Say what a scan shows: maps, atoms, bonds, the molecule, and how sure that is.
+
+    Exit code 3: nothing was found, or no atom with a confidence of 0.5 or more.
+
+    \b
+    afmid identify scan.npz -o result/
+    afmid identify stack.npy --pixel 0.125 --step 0.1 --json
+    afmid identify scan.npz --method all -o result/
+    """
+    known = registry()
+    chosen = choose(known, method)
+    names = [identifier.name for identifier in chosen]
+    options = [parse_options(offer, settings_of(offer.name, settings, names)) for offer in chosen]
+    json_ = json_ or output == STANDARD
+    targets = _targets(scans, names, None if output == STANDARD else output)
+    for file in (file for target in targets.values() for file in _files(target)):
+        check_file(file, force)
+    check_inputs(scans)
+
+    from afmid.io import read_scan, to_json
+
+    loaded = load(known, chosen, options, weights, device)
+    confident = False
+    for path in scans:
+        scan = read_scan(path, pixel=pixel, step=step, order=order)
+        for part in loaded:
+            answer = part.answer(scan)
+            files = _files(targets[path, part.identifier.name]) if targets else []
+            written = [file for file in files if _write(scan, answer, file)]
+            if json_:
+                typer.echo(to_json(answer))
+            else:
+                _print_summary(path, answer, written)
+            confident |= is_confident(answer)
+    if not confident:
+        note(f"no confident answer: nothing found that reaches {CONFIDENT}")
+        raise typer.Exit(NO_ANSWER)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A method ready to answer, with its options."""
+
+    identifier: Identifier
+    method: "Method"
+    options: "BaseModel"
+
+    def answer(self, scan: "Scan") -> "Identification":
+        """Identify one scan."""
+        return self.method.identify([scan], self.options)
+
+
+def choose(known: Registry, method: str | None) -> list[Identifier]:
+    """Return the identifiers that a command means: by name, all, or the one that has weights and the highest priority.
+
+    Raises:
+        UsageError: no such method, or none at all.
+    """
+    from afmid.weights import default
+
+    offers = known.all(Identifier)
+    if method not in (None, ALL):
+        return [known.get(Identifier, str(method))]
+    ready = [offer for offer in offers if offer.weights_index is None or default(offer)]
+    if not ready:
+        raise UsageError("no installed method has weights; see: afmid plugins")
+    if method == ALL:
+        return ready
+    best = max(ready, key=lambda offer: (offer.weights_index is not None, offer.priority))
+    note(f"method: {best.name}")
+    return [best]
+
+
+def load(
+    known: Registry, chosen: Sequence[Identifier], options: "Sequence[BaseModel]", weights: str | None, device: str
+) -> list[Loaded]:
+    """Load methods with their weights.
+
+    Raises:
+        UsageError: no such weights or device.
+        WeightsError: weights that are missing, damaged or made for something else.
+    """
+    from afmid.devices import resolve_device
+
+    if weights and len(chosen) > 1:
+        raise UsageError("--weights is for one method; name it with --method")
+    files = [_weights_file(known, identifier, weights) for identifier in chosen]
+    place = resolve_device(device)
+    return [
+        Loaded(identifier, identifier.load(file, place), its)
+        for identifier, file, its in zip(chosen, files, options, strict=True)
+    ]
+
+
+def _weights_file(known: Registry, identifier: Identifier, weights: str | None) -> Path | None:
+    from afmid.weights import cache_folder, default, fetch, find, mirror_url
+
+    if weights and Path(weights).suffix == ".safetensors":
+        check_inputs([weights])
+        return Path(weights)
+    entry = find(known, weights) if weights else default(identifier)
+    if entry is None and identifier.weights_index is None:
+        return None
+    if entry is None:
+        raise WeightsError(f"{identifier.name} comes without weights; give --weights FILE, or make them: afmid train")
+    if entry.method != identifier.name:
+        raise WeightsError(f"weights {entry.name} are for the method {entry.method}, not for {identifier.name}")
+    return fetch(entry, cache=cache_folder(os.environ), mirror=mirror_url(os.environ))
+
+
+def is_confident(answer: "Identification") -> bool:
+    """Return whether an answer says something: not empty, and of the atoms it found one at least is likely."""
+    if answer.smiles or answer.candidates or answer.picture is not None:
+        return True
+    if answer.atoms:
+        return any(atom.confidence >= CONFIDENT for atom in answer.atoms)
+    return bool(answer.maps)
+
+
+def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -> dict[tuple[str, str], Path]:
+    """Return where the answer to each scan by each method goes: a folder, or one file."""
+    if output is None:
+        return {}
+    if not is_folder(output):
+        if len(scans) > 1 or len(methods) > 1:
+            raise UsageError("several answers need a folder: -o FOLDER/")
+        if Path(output).suffix not in SUFFIXES:
+            raise UsageError(f"{output}: answers are written as {', '.join(SUFFIXES)}, or all into a folder/")
+        return {(scans[0], methods[0]): Path(output)}
+    stems = {scan: "stdin" if scan == STANDARD else Path(scan).stem for scan in scans}
+    stem, count = Counter(stems.values()).most_common(1)[0]
+    if count > 1:
+        raise UsageError(f"{count} scans are called {stem!r} and would share a folder; identify them one by one")
+    targets = {}
+    for scan in scans:
+        for method in methods:
+            parts = [stems[scan]] * (len(scans) > 1) + [method] * (len(methods) > 1)
+            targets[scan, method] = Path(output, *parts)
+    return targets
+
+
+def _files(target: Path) -> list[Path]:
+    return [target] if target.suffix in SUFFIXES and not target.is_dir() else [target / name for name in IN_FOLDER]
+
+
+def _write(scan: "Scan", answer: "Identification", file: Path) -> bool:
+    """Write the answer into a file by its suffix, and return whether there was anything to write."""
+    from afmid.io import write_identification
+    from afmid.report.picture import draw_identification
+
+    if file.name == "atoms.xyz" and not answer.atoms:
+        file.unlink(missing_ok=True)  # of an earlier answer
+        return False
+    if file.suffix == ".png":
+        draw_identification(scan, answer, made(file))
+    else:
+        write_identification(answer, made(file))
+    return True
+
+
+def _print_summary(path: str, answer: "Identification", written: Sequence[Path]) -> None:
+    weights = f", weights {answer.weights[:12]}" if answer.weights else ""
+    typer.echo(f"{path}: {answer.method} {answer.version}{weights}")
+    print_table(("", ""), [*_summary(answer), *(("written", str(file)) for file in written)])
+
+
+def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
+    if answer.smiles:
+        yield "molecule", answer.smiles
+    for candidate in answer.candidates[:3]:
+        yield "candidate", f"{candidate.smiles}  {candidate.formula}  score {candidate.score:.3g}"
+    if answer.atoms:
+        likely = [atom for atom in answer.atoms if atom.confidence >= CONFIDENT]
+        elements = Counter(atom.element for atom in likely if atom.element)
+        kinds = ", ".join(f"{count} {element}" for element, count in sorted(elements.items()))
+        mean = sum(atom.confidence for atom in answer.atoms) / len(answer.atoms)
+        words = f"{len(answer.atoms)} found, {len(likely)} of them with a confidence of {CONFIDENT} or more"
+        yield "atoms", f"{words}{f' ({kinds})' if kinds else ''}; mean confidence {mean:.2f}"
+    else:
+        yield "atoms", "none found"
+    if answer.bonds:
+        yield "bonds", f"{len(answer.bonds)}"
+    for name, image in answer.maps.items():
+        yield f"map {name}", f"{image.values.min():.2f} to {image.values.max():.2f} {image.unit}".rstrip()
+    if answer.fit is not None:
+        yield "fit", f"{answer.fit:.3f} (correlation of the answer, simulated again, with the scan)"

@@ -1,0 +1,109 @@
+"""Where results and words go: data to stdout or a file, all else to stderr; nothing is written over unasked."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from afmid.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Item = TypeVar("Item")
+STANDARD = "-"  # stdin or stdout, wherever a file may stand
+
+
+def note(text: str) -> None:
+    """Write one line to stderr."""
+    typer.echo(f"afmid: {one_line(text)}", err=True)
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one line that cannot steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Write one JSON object to stdout, on a line of its own."""
+    typer.echo(json.dumps(record, ensure_ascii=False))
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table to stdout; heads that are all empty are left out."""
+    from rich.table import Table
+
+    table = Table(*heads, box=None, pad_edge=False, show_header=any(heads), header_style="bold")
+    for row in rows:
+        table.add_row(*map(one_line, row))
+    _console(stderr=False).print(table)
+
+
+def progress_console() -> "Console":
+    """Return the console on stderr on which progress is drawn."""
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> "Console":
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 120
+    return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+def is_folder(output: str) -> bool:
+    """Return whether an output is meant as a folder: it ends in a slash, has no suffix, or is one already."""
+    return output.endswith("/") or not Path(output).suffix or Path(output).is_dir()
+
+
+def check_binary_stdout() -> None:
+    """Refuse to write binary data to a terminal.
+
+    Raises:
+        UsageError: stdout is one.
+    """
+    if sys.stdout.isatty():
+        raise UsageError("a scan is binary and would spoil the terminal; give -o FILE, or pipe it into a command")
+
+
+def check_file(path: Path, force: bool) -> None:
+    """Find out, before the work, whether the file `path` can be written. Missing folders count as writable.
+
+    Raises:
+        DataError: it exists and `force` is not given, or it cannot be written.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is not a regular file; for stdout give: -o -")
+    if path.exists() and not force:
+        raise DataError(f"{path}: exists; give --force to write over it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path}: cannot be written: {folder}: {reason}; give another place") from error
+
+
+def made(path: Path) -> Path:
+    """Return `path` after making the folder it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def track(items: Sequence[Item], words: str) -> Iterator[Item]:
+    """Yield the items, with a progress bar on stderr where that is a terminal and there are several."""
+    console = _console(stderr=True)
+    if len(items) < 2 or not console.is_terminal:
+        yield from items
+        return
+    from rich.progress import track as bar
+
+    yield from bar(items, words, console=console, transient=True)

@@ -1,0 +1,113 @@
+"""`afmid plugins`: what is installed, and what it brings."""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import asdict, astuple
+from typing import Annotated, Any
+
+import typer
+
+from afmid.cli.options import Json, describe, registry
+from afmid.cli.output import print_json, print_table
+from afmid.errors import UsageError
+from afmid.offers import Offer
+from afmid.plugins import HOOKS, WORDS, Plugin, Registry, kind_of
+from afmid.weights import WeightsEntry, available
+
+
+def plugins(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="method, engine, step … whose options to show")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """List what is installed: methods, trainers, engines, augmentations and metrics, and what failed to load.
+
+    \b
+    afmid plugins
+    afmid plugins descriptor
+    AFMID_PLUGINS=descriptor afmid plugins --json
+    """
+    known = registry()
+    weights = available(known)
+    if name is not None:
+        _show_offers(known, name, weights, json_)
+    elif json_:
+        for plugin in known.plugins:
+            print_json(_record(plugin, weights))
+    else:
+        print_table(("hook", "name", "from", "what it does"), _rows(known, weights))
+
+
+def _rows(known: Registry, weights: list[WeightsEntry]) -> Iterator[tuple[str, str, str, str]]:
+    for kind, hook in reversed(HOOKS.items()):
+        for offer in known.all(kind):
+            names = [entry.name for entry in _weights_of(offer, weights)]
+            words = f"{offer.summary} Weights: {', '.join(names)}." if names else offer.summary
+            yield hook, offer.name, _origin(known.plugin_of(offer)), words
+    for plugin in known.plugins:
+        if plugin.failure:
+            yield "left out", plugin.name, _origin(plugin), plugin.failure
+
+
+def _show_offers(known: Registry, name: str, weights: list[WeightsEntry], json_: bool) -> None:
+    offers = [offer for plugin in known.plugins for offer in plugin.offers if name in (offer.name, plugin.name)]
+    if not offers:
+        raise UsageError(_unknown(known, name))
+    for offer in offers:
+        plugin = known.plugin_of(offer)
+        entries = _weights_of(offer, weights)
+        options = describe(offer.options)
+        if json_:
+            record = {**_origin_record(plugin), **_offer_record(offer, entries)}
+            print_json({**record, "options": [asdict(option) for option in options]})
+            continue
+        typer.echo(f"{WORDS[kind_of(offer)]} {offer.name}, from {_origin(plugin)}: {offer.summary}")
+        for entry in entries:
+            typer.echo(f"weights {entry.name} {entry.version}, {entry.size / 2**20:.1f} MiB, {entry.license}")
+        if options:
+            print_table(("option", "type", "range", "default", "meaning"), [astuple(option) for option in options])
+        typer.echo()
+
+
+def _unknown(known: Registry, name: str) -> str:
+    if broken := [plugin for plugin in known.plugins if plugin.name == name]:
+        return f"plugin {name!r} {f'failed to load: {broken[0].failure}' if broken[0].failure else 'offers nothing'}"
+    names = {word for plugin in known.plugins for word in (plugin.name, *(offer.name for offer in plugin.offers))}
+    near = difflib.get_close_matches(name, names, 1)
+    return f"nothing is called {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}list all with: afmid plugins"
+
+
+def _weights_of(offer: Offer, weights: list[WeightsEntry]) -> list[WeightsEntry]:
+    index = getattr(offer, "weights_index", None)
+    return [entry for entry in weights if index and entry.method == offer.name]
+
+
+def _origin(plugin: Plugin) -> str:
+    return f"{plugin.distribution} {plugin.version}"
+
+
+def _origin_record(plugin: Plugin) -> dict[str, Any]:
+    return {"plugin": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
+
+
+def _offer_record(offer: Offer, weights: list[WeightsEntry]) -> dict[str, Any]:
+    return {
+        "hook": HOOKS[kind_of(offer)],
+        "name": offer.name,
+        "summary": offer.summary,
+        "weights": [
+            {"name": entry.name, "version": entry.version, "sha256": entry.sha256, "size_bytes": entry.size}
+            for entry in _weights_of(offer, weights)
+        ],
+    }
+
+
+def _record(plugin: Plugin, weights: list[WeightsEntry]) -> dict[str, Any]:
+    return {
+        **_origin_record(plugin),
+        "module": plugin.module,
+        "hooks": plugin.hooks,
+        "offers": [_offer_record(offer, weights) for offer in plugin.offers],
+        "failure": plugin.failure or None,
+    }

@@ -1,0 +1,3 @@
+"""`afmid train`: molecules to weights."""
+def train() -> None:
+    """Train."""

@@ -1,0 +1,100 @@
+"""How a molecule lies under the tip when training draws it, and how the tip is then.
+
+A draw depends on the generator alone; NumPy is all it needs.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from afmid.molecule import Molecule
+from afmid.simulate import Scene, SimulationOptions
+from afmid.units import N_per_m
+
+Array = NDArray[np.float64]
+
+BETA = 1.0  # 1/Å: how fast an atom's weight in the entropy falls with its depth
+
+
+class SceneRanges(BaseModel, extra="forbid", frozen=True):
+    """What the drawn scenes range over. Defaults: around the published settings, wide enough for other instruments."""
+
+    flat: float = Field(0.5, ge=0, le=1, description="share of molecules that lie flat")
+    flat_tilt: float = Field(10.0, ge=0, le=90, description="most tilt of a molecule that lies flat, degrees")
+    attempts: int = Field(4, ge=1, le=100, description="random poses of which the one of highest entropy is taken")
+    offset: float = Field(2.0, ge=0, le=50, description="most lateral shift of the molecule from the centre, Å")
+    clearance: float = Field(0.4, ge=0, le=2, description="most change of the tip's height, Å")
+    tilt: float = Field(0.5, ge=0, le=2, description="radius of the disk of the probe's rest positions, Å")
+    stiffness: tuple[float, float] = Field((0.2, 0.5), description="range of the lateral stiffness, N/m")
+    quadrupole: tuple[float, float] = Field((-0.15, 0.05), description="range of the probe's quadrupole, e·Å²")
+    charge: tuple[float, float] = Field((-0.1, 0.0), description="range of the probe's monopole, e")
+
+
+def entropy(molecule: Molecule) -> float:
+    """Return S = Σ_i exp(−β (z_top − z_i)), β = 1 Å⁻¹: how many atoms a pose shows to the tip."""
+    z = molecule.positions[:, 2]
+    return float(np.exp(-BETA * (z.max() - z)).sum())
+
+
+def random_rotation(rng: np.random.Generator) -> Array:
+    """Return a rotation matrix (3, 3), evenly distributed over all orientations (Shoemake, 1992)."""
+    w, x, y, z = (q := rng.normal(size=4)) / np.linalg.norm(q)
+    return np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
+
+
+def flat_rotation(molecule: Molecule) -> Array:
+    """Return the rotation (3, 3) that lays the molecule's best plane into x and y."""
+    centred = molecule.positions - molecule.positions.mean(0)
+    axes = np.linalg.svd(centred, full_matrices=True)[2]
+    return axes * np.linalg.det(axes)  # no mirror image
+
+
+def draw_pose(molecule: Molecule, ranges: SceneRanges, rng: np.random.Generator) -> Molecule:
+    """Return the molecule as it happens to lie: flat or as its entropy has it, with either side up, turned in plane."""
+    if rng.random() < ranges.flat:
+        tilted = np.deg2rad(ranges.flat_tilt) * rng.random()
+        side = rng.choice([0.0, np.pi])
+        turn = _about(2, 2 * np.pi * rng.random())
+        return molecule.turned(_about(0, tilted + side) @ turn @ flat_rotation(molecule))
+    poses = [molecule.turned(random_rotation(rng)) for _ in range(ranges.attempts)]
+    return max(poses, key=entropy)
+
+
+def draw_scene(
+    molecule: Molecule, options: SimulationOptions, ranges: SceneRanges, rng: np.random.Generator
+) -> Scene:
+    """Return a scene of the molecule in a drawn pose, under a drawn tip, somewhere in the window.
+
+    A molecule that fits into the window stays whole in it where the offset allows; a larger one is cut.
+    """
+    angle, radius = 2 * np.pi * rng.random(), ranges.tilt * np.sqrt(rng.random())
+    changed = options.model_copy(update={
+        "clearance": options.clearance + ranges.clearance * rng.uniform(-1, 1),
+        "tilt_x": radius * np.cos(angle),
+        "tilt_y": radius * np.sin(angle),
+    })  # fmt: skip
+    low, high = np.log(ranges.stiffness)
+    electric = {"charge": 0.0, "quadrupole": 0.0}
+    name = rng.choice(["charge", "quadrupole"])
+    electric[name] = rng.uniform(*getattr(ranges, name))
+    scene = changed.scene(draw_pose(molecule, ranges, rng))
+    shift = rng.uniform(-ranges.offset, ranges.offset, size=2)
+    return replace(
+        scene,
+        molecule=scene.molecule.moved((*shift, 0.0)),
+        tip=replace(scene.tip, lateral_stiffness=np.exp(rng.uniform(low, high)) * N_per_m, **electric),
+    )
+
+
+def _about(axis: int, angle: float) -> Array:
+    """Return the rotation (3, 3) by `angle` (radians) about a Cartesian axis."""
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    rotation = np.eye(3)
+    rotation[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+    return rotation

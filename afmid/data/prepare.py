@@ -1,0 +1,303 @@
+"""From a list of SMILES to a molecule pack: geometries and charges by RDKit, splits by InChIKey, failures counted."""
+
+import csv
+import gzip
+import hashlib
+import io
+import logging
+import multiprocessing
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from afmid.data.pack import MoleculePack, concatenate, misfit
+from afmid.errors import AfmidError, DataError
+from afmid.molecule import LEARNT, SYMBOLS, Molecule
+
+log = logging.getLogger(__name__)
+
+TRAIN, VAL = 0.90, 0.95  # upper ends of the splits
+TIMEOUT_S = 60.0
+MAX_LINE = 20_000  # characters
+GZIP = b"\x1f\x8b"
+REPORT_EVERY = 50  # molecules
+_FATAL = ("timeout", "crash")  # after these a process is replaced
+_CONTEXT = multiprocessing.get_context("spawn")
+
+
+class Row(NamedTuple):
+    """A molecule of a list; `split` is None where the list does not give it."""
+
+    smiles: str
+    source: str = ""
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far `prepare` is; `pack` comes with the last one."""
+
+    done: int
+    failed: Mapping[str, int]
+    pack: MoleculePack | None = None
+
+
+class _Kept(NamedTuple):
+    conformers: tuple[Molecule, ...]
+    source: str
+    split: str
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What became of a row: its conformers, or why there are none."""
+
+    inchikey: str = ""
+    conformers: tuple[Molecule, ...] = ()
+    failure: str = ""
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def read_smiles_list(path: Path | str) -> Iterator[Row]:
+    """Yield the molecules of a list, which may be gzipped: a csv with a column `smiles`, or one SMILES per line.
+
+    A csv may have columns `source` and `split`; of a plain list the first word of each line counts, and a line that
+    starts with # is a comment. The file's name is the source where none is given.
+
+    Raises:
+        DataError: no such file, or no list of SMILES.
+    """
+    path = Path(path)
+    try:
+        with ExitStack() as stack:
+            raw = stack.enter_context(path.open("rb"))
+            magic = raw.read(2)
+            raw.seek(0)
+            unpacked = stack.enter_context(gzip.open(raw)) if magic == GZIP else raw
+            yield from _rows(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""), path.name)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a list of SMILES: {reason}") from error
+
+
+def prepare(
+    rows: Iterable[Row | tuple[str, str, str | None]],
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    conformers: int = 1,
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[Progress]:
+    """Make a pack of the molecules in `rows`; yield the progress now and then, last with the pack.
+
+    The order of the rows is kept, and `jobs` does not change the result. Molecules with elements that are not learnt,
+    duplicates (by InChIKey), failures and those that take longer than `timeout_s` are left out, counted by reason and
+    logged. A split that the row does not give follows from the InChIKey: see `split_of`.
+
+    Args:
+        seed: of the conformers.
+        jobs: processes. With 1 all runs in this process, and RDKit's own limits alone stop a slow molecule.
+        conformers: per molecule, under seeds `seed`, `seed + 1`, …
+
+    Raises:
+        DataError: not one molecule could be made.
+    """
+    listed = [Row(*row) for row in rows]
+    tasks = ((row.smiles, seed, conformers) for row in listed)
+    results = map(_make, tasks) if jobs == 1 else _parallel(tasks, jobs, timeout_s)
+    kept: list[_Kept] = []
+    failed: Counter[str] = Counter()
+    seen: set[str] = set()
+    noted = 0
+    for done, (row, made) in enumerate(zip(listed, results, strict=True), 1):
+        if made.inchikey in seen:
+            made = _Made(failure="duplicate", detail=f"has the InChIKey {made.inchikey} of another row")
+        for note in made.notes:
+            log.info("row %d: %s", done, note)
+        noted += bool(made.notes)
+        if made.failure:
+            failed[made.failure] += 1
+            log.info("row %d, %s: left out: %s", done, row.smiles, made.detail)
+        else:
+            seen.add(made.inchikey)
+            kept.append(_Kept(made.conformers, row.source, row.split or split_of(made.inchikey)))
+        if done % REPORT_EVERY == 0:
+            yield Progress(done, dict(failed))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
+    if not kept:
+        raise DataError(f"no molecule of the list could be prepared: {reasons or 'it is empty'}")
+    if failed or noted:
+        log.warning("of %d rows left out: %s; charges other than MMFF94's: %d", len(listed), reasons or "none", noted)
+    meta = {
+        "seed": seed,
+        "conformers": conformers,
+        "rows": len(listed),
+        "molecules": len(kept),
+        "failed": dict(failed),
+        "other_charges": noted,
+    }
+    pack = concatenate([k.conformers for k in kept], [k.source for k in kept], [k.split for k in kept], meta)
+    yield Progress(len(listed), dict(failed), pack)
+
+
+def split_of(inchikey: str) -> str:
+    """Return the split of a molecule: 90 % train, 5 % val, 5 % test, by the hash of its InChIKey's first block.
+
+    All stereoisomers of a skeleton are in the same split, in any list.
+    """
+    digest = hashlib.sha256(b"split" + inchikey.partition("-")[0].encode()).hexdigest()
+    share = int(digest[:12], 16) / 16**12
+    return "train" if share < TRAIN else "val" if share < VAL else "test"
+
+
+def _rows(file: TextIO, name: str) -> Iterator[Row]:
+    first = file.readline(MAX_LINE).strip()
+    header = [column.strip().lower() for column in next(csv.reader([first]), [])]
+    if "smiles" in header:
+        for record in csv.DictReader(_lines(file), header):
+            if smiles := (record["smiles"] or "").strip():
+                yield Row(smiles, record.get("source") or name, record.get("split") or None)
+        return
+    if "," in first:
+        raise DataError(f"{name}: its first line names no column 'smiles': {first[:80]!r}")
+    for line in (first, *_lines(file)):
+        if (words := line.split()) and not words[0].startswith("#"):
+            yield Row(words[0], name)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise DataError(f"a line is longer than {MAX_LINE} characters; is this a list of SMILES?")
+        yield line
+
+
+class _Notes(logging.Handler):
+    """Keeps what the chemistry warns of, so that a process can hand it on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+def _make(task: tuple[str, int, int]) -> _Made:
+    notes, chemistry = _Notes(), logging.getLogger("afmid.chem")
+    chemistry.addHandler(notes)
+    chemistry.propagate = False
+    try:
+        return replace(_made(*task), notes=tuple(notes.messages))
+    finally:
+        chemistry.removeHandler(notes)
+        chemistry.propagate = True
+
+
+def _made(smiles: str, seed: int, conformers: int) -> _Made:
+    from afmid import chem
+
+    try:
+        elements = chem.elements(smiles)
+        inchikey = chem.inchikey(smiles)
+    except DataError as error:
+        return _Made(failure="smiles", detail=str(error))
+    if other := sorted(elements - set(LEARNT)):
+        return _Made(failure="element", detail=f"{SYMBOLS[other[0]]} is not among the elements that are learnt")
+    try:
+        made = tuple(chem.embed(smiles, seed + i) for i in range(conformers))
+    except DataError as error:
+        return _Made(failure="geometry", detail=str(error))
+    if problem := next(filter(None, map(misfit, made)), ""):
+        return _Made(failure="size", detail=problem)
+    return _Made(inchikey, made)
+
+
+class _Worker:
+    """A process that makes one molecule after the other; killed and started anew where one takes too long."""
+
+    def __init__(self) -> None:
+        self.pipe, self._end = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(self._end,), daemon=True)
+        self._process.start()
+        self._end.close()
+        self.task: int | None = None
+        self.deadline = float("inf")
+
+    def give(self, index: int, task: tuple[str, int, int], timeout_s: float) -> None:
+        self.task, self.deadline = index, time.monotonic() + timeout_s
+        self.pipe.send(task)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: "Connection[Any, Any]") -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    from afmid import chem  # noqa: F401 (loaded before the first deadline runs)
+
+    pipe.send(None)
+    while True:
+        try:
+            pipe.send(_make(pipe.recv()))
+        except EOFError:
+            return
+
+
+def _parallel(tasks: Iterable[tuple[str, int, int]], jobs: int, timeout_s: float) -> Iterator[_Made]:
+    """Yield what becomes of each task, in their order, made by `jobs` processes."""
+    todo = enumerate(tasks)
+    made: dict[int, _Made] = {}
+    workers = [_Worker() for _ in range(jobs)]
+    following = 0
+    try:
+        while workers:
+            for worker in _news(workers):
+                answer = _answer(worker, timeout_s)
+                if worker.task is not None and answer is not None:
+                    made[worker.task] = answer
+                if answer is not None and answer.failure in _FATAL:
+                    worker.kill()
+                    workers[workers.index(worker)] = _Worker()  # says when it is ready
+                    continue
+                if (entry := next(todo, None)) is None:
+                    worker.kill()
+                    workers.remove(worker)
+                else:
+                    worker.give(*entry, timeout_s)
+            while following in made:
+                yield made.pop(following)
+                following += 1
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _news(workers: list[_Worker]) -> list[_Worker]:
+    """Wait until a worker has answered or is overdue; return those."""
+    soonest = min(worker.deadline for worker in workers)
+    patience = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+    heard = wait([worker.pipe for worker in workers], patience)
+    return [worker for worker in workers if worker.pipe in heard or worker.deadline < time.monotonic()]
+
+
+def _answer(worker: _Worker, timeout_s: float) -> _Made | None:
+    """Return a worker's answer; None where it only said that it is ready."""
+    if not worker.pipe.poll():
+        return _Made(failure="timeout", detail=f"took longer than {timeout_s:g} s")
+    try:
+        answer: _Made | None = worker.pipe.recv()
+    except (EOFError, OSError) as error:
+        if worker.task is None:
+            raise AfmidError("a worker process died as it started; try again with one job") from error
+        return _Made(failure="crash", detail="its process died")
+    return answer

@@ -1,0 +1,98 @@
+"""Identification: what a method answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afmid.errors import DataError
+
+
+@dataclass(frozen=True)
+class Atom:
+    """An atom that a method found: element symbol (None where not known), position (Å), confidence 0–1."""
+
+    element: str | None
+    x: float
+    y: float
+    z: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Bond:
+    """A bond between the atoms `a` and `b` (indices into the answer's atoms), with its order and confidence 0–1."""
+
+    a: int
+    b: int
+    order: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A molecule that the scan may show; a higher score is better."""
+
+    smiles: str
+    inchikey: str
+    formula: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """An image on the scan's x and y: values float32 (X, Y), with their unit."""
+
+    values: NDArray[np.float32]
+    unit: str
+
+
+@dataclass(frozen=True, eq=False)
+class Identification:
+    """What a method says about a scan. What a method does not produce is empty, never invented.
+
+    Attributes:
+        method: the method's name; `version` of the package that brings it.
+        x, y: the scan's axes (Å), (X,) and (Y,), on which the maps stand; atoms are in the same frame.
+        weights: SHA-256 of the weights used, or "".
+        source: the scan's source.
+        smiles: of the identified molecule; None where the atoms make no valid molecule.
+        atoms, bonds: what was found; z of an atom is relative to the topmost one (0 or below).
+        maps: named images.
+        picture: RGB uint8 (H, W, 3), for methods that paint.
+        candidates: molecules that fit, best first.
+        fit: how well the answer, simulated again, matches the scan (correlation); None where not tested.
+        meta: JSON-able record of how the answer was made: options, steps, notes.
+
+    Raises:
+        DataError: where a map does not lie on x and y, a bond joins no atoms, or a confidence leaves 0–1.
+    """
+
+    method: str
+    version: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    weights: str = ""
+    source: str = ""
+    smiles: str | None = None
+    atoms: tuple[Atom, ...] = ()
+    bonds: tuple[Bond, ...] = ()
+    maps: Mapping[str, Map] = field(default_factory=dict)
+    picture: NDArray[np.uint8] | None = None
+    candidates: tuple[Candidate, ...] = ()
+    fit: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.x), len(self.y))
+        for name, image in self.maps.items():
+            if image.values.shape != shape:
+                raise DataError(f"map {name!r} has shape {image.values.shape}, the scan {shape}")
+        for item in (*self.atoms, *self.bonds):
+            if not 0 <= item.confidence <= 1:
+                raise DataError(f"a confidence lies in 0–1, not {item.confidence}")
+        for bond in self.bonds:
+            if bond.a == bond.b or not all(0 <= end < len(self.atoms) for end in (bond.a, bond.b)):
+                raise DataError(f"bond {bond.a}–{bond.b} does not join two of the {len(self.atoms)} atoms")

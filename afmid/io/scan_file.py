@@ -1,0 +1,163 @@
+"""scan.npz, schema afmid.scan/1: the arrays df, x, y, z, the truth's arrays, and a JSON string `meta`.
+
+    df             float32 (X, Y, Z), Hz, far to near
+    x, y, z        float64, Å; z descends
+    truth_numbers, truth_positions (Å), truth_charges (e), truth_bonds, truth_orders: the molecule, where known
+    meta           JSON: schema, channel, tip, z_reference, amplitude (Å), f0 (Hz), cantilever_stiffness (N/m), source,
+                   meta (how the scan was made) and truth (the molecule's name and smiles)
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from afmid.errors import DataError
+from afmid.io.meta import parse_meta, write_meta
+from afmid.io.npz import called
+from afmid.molecule import Molecule
+from afmid.scan import Scan
+from afmid.units import N_per_m
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "afmid.scan/1"
+AXES = ("df", "x", "y", "z")
+TRUTH = ("numbers", "positions", "charges", "bonds", "orders")
+
+
+class _Truth(BaseModel, extra="forbid"):
+    name: str = ""
+    smiles: str = ""
+
+
+class _Meta(BaseModel, extra="forbid"):
+    schema_: Literal["afmid.scan/1"] = Field(alias="schema")
+    channel: str = "df"
+    tip: str = "CO"
+    z_reference: str = "last image"
+    amplitude: float | None = None
+    f0: float | None = None
+    cantilever_stiffness: float | None = None
+    source: str = ""
+    meta: dict[str, Any] = Field(default_factory=dict)
+    truth: _Truth | None = None
+
+
+def is_scan(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Return whether the arrays of a npz file are meant as an afmid scan."""
+    return "df" in arrays and not {"meta", "x", "y", "z"}.isdisjoint(arrays)
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Scan:
+    """Return the scan that the arrays of a file hold. Axes in the other order are turned, with a warning.
+
+    Raises:
+        DataError: an array is missing or has the wrong shape or type, or `meta` does not follow the schema.
+    """
+    if missing := [name for name in (*AXES, "meta") if name not in arrays]:
+        raise DataError(f"has no array {missing[0]!r}; an afmid scan holds {', '.join(AXES)} and meta")
+    meta = parse_meta(_Meta, arrays["meta"], SCHEMA)
+    stack = real(arrays["df"], "df")
+    axes = [real(arrays[name], name) for name in AXES[1:]]
+    stack, (x, y, z) = _turned(stack, axes)
+    stiffness = meta.cantilever_stiffness
+    return Scan(
+        stack,
+        x,
+        y,
+        z,
+        z_reference=meta.z_reference,
+        channel=meta.channel,
+        tip=meta.tip,
+        amplitude=meta.amplitude,
+        f0=meta.f0,
+        cantilever_stiffness=None if stiffness is None else stiffness * N_per_m,
+        source=meta.source,
+        meta=meta.meta,
+        truth=_truth(arrays, meta.truth or _Truth()),
+    )
+
+
+def to_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the file that holds `scan`.
+
+    Raises:
+        DataError: `scan.meta` holds what JSON cannot.
+    """
+    stiffness, truth = scan.cantilever_stiffness, scan.truth
+    meta = _Meta(
+        schema="afmid.scan/1",
+        channel=scan.channel,
+        tip=scan.tip,
+        z_reference=scan.z_reference,
+        amplitude=scan.amplitude,
+        f0=scan.f0,
+        # 15 digits: what a user gave in N/m comes back as given
+        cantilever_stiffness=None if stiffness is None else float(f"{stiffness / N_per_m:.15g}"),
+        source=scan.source,
+        meta=dict(scan.meta),
+        truth=_Truth(name=truth.name, smiles=truth.smiles) if truth else None,
+    )
+    arrays: dict[str, NDArray[Any]] = {name: getattr(scan, name) for name in AXES}
+    if truth:
+        arrays |= {f"truth_{name}": getattr(truth, name) for name in TRUTH}
+    return {**arrays, "meta": write_meta(meta)}
+
+
+def real(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return `array`, which must hold real numbers.
+
+    Raises:
+        DataError: it holds text, booleans, complex numbers or dates.
+    """
+    if array.dtype.kind not in "fiu":
+        raise DataError(f"{called(name)} holds {array.dtype}, not real numbers; convert it first")
+    return array
+
+
+def stack_of(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Return `array` as a stack of images, float32 (X, Y, Z).
+
+    Raises:
+        DataError: it is no stack of real numbers.
+    """
+    if array.ndim == 2:
+        raise DataError(f"{called(name)} is a single image {array.shape}; a scan needs a stack of them (X, Y, Z)")
+    if array.ndim != 3:
+        raise DataError(f"{called(name)} has shape {array.shape}; a scan needs three axes, X, Y, Z")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and Scan says so
+        return real(array, name).astype(np.float32)
+
+
+def _turned(stack: NDArray[Any], axes: list[NDArray[Any]]) -> tuple[NDArray[np.float32], list[NDArray[Any]]]:
+    stack = stack_of(stack, "df")
+    if any(axis.shape != (n,) for axis, n in zip(axes, stack.shape, strict=True)):
+        return stack, axes  # Scan says what is wrong
+    for i, (name, sign, order) in enumerate((("x", 1, "ascend"), ("y", 1, "ascend"), ("z", -1, "descend"))):
+        steps = sign * np.diff(axes[i])
+        if len(steps) and (steps < 0).all():
+            log.warning("%s is stored in the reverse order; turned, so that it %ss", name, order)
+            stack, axes[i] = np.flip(stack, i), axes[i][::-1]
+    return np.ascontiguousarray(stack), axes
+
+
+def _truth(arrays: Mapping[str, NDArray[Any]], words: _Truth) -> Molecule | None:
+    names = [f"truth_{name}" for name in TRUTH]
+    if not any(name in arrays for name in names):
+        return None
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(f"has no array {missing[0]!r}, but others of the truth; write it again")
+    parts = {name.removeprefix("truth_"): real(arrays[name], name) for name in names}
+    for name in ("numbers", "bonds"):
+        if parts[name].dtype.kind == "f":
+            raise DataError(f"array 'truth_{name}' holds {parts[name].dtype}, not whole numbers")
+    if len(parts["bonds"]) and parts["bonds"].shape[1:] != (2,):
+        raise DataError(f"array 'truth_bonds' has shape {parts['bonds'].shape}, not (E, 2)")
+    try:
+        return Molecule(**parts, name=words.name, smiles=words.smiles)
+    except DataError as error:
+        raise DataError(f"truth: {error}") from error

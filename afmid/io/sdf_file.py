@@ -1,0 +1,73 @@
+"""sdf and mol files, through RDKit: bonds and their orders come from the file.
+
+Charges stand in the list `atom.dprop.PartialCharge` that RDKit reads and writes; a file without it gets MMFF94's.
+"""
+
+import io
+import logging
+
+import numpy as np
+
+from afmid.errors import DataError
+from afmid.molecule import Molecule
+
+log = logging.getLogger(__name__)
+
+CHARGES = "PartialCharge"
+
+
+def from_text(text: str, name: str) -> Molecule:
+    """Return the first molecule of an sdf or mol file; missing hydrogens are added, a flat drawing is embedded.
+
+    Raises:
+        DataError: damaged, no atoms, a valence that cannot be, or a drawing without a geometry.
+    """
+    from rdkit import Chem, rdBase
+
+    from afmid.chem.bonds import from_rdkit
+    from afmid.chem.charges import charges_of
+    from afmid.chem.geometry import place
+
+    with rdBase.BlockLogs():
+        mol = next(Chem.ForwardSDMolSupplier(io.BytesIO(text.encode()), removeHs=False), None)
+    if mol is None:
+        raise DataError("its molecule cannot be read; check its counts line, elements and valences")
+    if not mol.GetNumAtoms():
+        raise DataError("holds no atoms; a molecule needs at least one")
+    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+        raise DataError("holds an atom without an element; name each element")
+    if text.partition("$$$$")[2].strip():
+        log.warning("%s: holds several molecules; the first is read", name)
+    name = (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "") or name
+    drawn = not (mol.GetConformer().Is3D() or text.splitlines()[1][20:22] == "3D")  # RDKit calls a planar molecule 2D
+    mol.GetConformer().Set3D(not drawn)
+    with rdBase.BlockLogs():
+        full = Chem.AddHs(mol, addCoords=not drawn)
+        smiles = str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+    if added := full.GetNumAtoms() - mol.GetNumAtoms():
+        log.warning("%s: %d hydrogen atoms added", name, added)
+    if drawn:
+        log.warning("%s: a flat drawing; placed in space by ETKDG and MMFF94", name)
+        place(full, name)
+    given = [atom.GetDoubleProp(CHARGES) for atom in full.GetAtoms() if atom.HasProp(CHARGES)]
+    charges = np.array(given) if len(given) == full.GetNumAtoms() else charges_of(full, name)
+    return from_rdkit(full, charges, name=name, smiles=smiles)
+
+
+def to_text(molecule: Molecule) -> str:
+    """Return `molecule` as an sdf file with one molecule, its charges among the data."""
+    from rdkit import Chem, rdBase
+
+    from afmid.chem.bonds import sanitised, to_rdkit
+
+    valid = sanitised(molecule)
+    mol = to_rdkit(molecule) if valid is None else valid
+    mol.SetProp("_Name", " ".join((molecule.name or molecule.smiles).split())[:80])
+    for atom, charge in zip(mol.GetAtoms(), molecule.charges.tolist(), strict=True):
+        atom.SetDoubleProp(CHARGES, charge)
+    Chem.CreateAtomDoublePropertyList(mol, CHARGES)
+    stream = io.StringIO()
+    with rdBase.BlockLogs(), Chem.SDWriter(stream) as writer:
+        writer.SetKekulize(valid is not None)  # else aromatic bonds stay what they are
+        writer.write(mol)
+    return stream.getvalue()

@@ -1,0 +1,91 @@
+"""Molecule: atoms, their charges, and the bonds between them."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afmid.errors import DataError
+
+LEARNT = (1, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53)  # H C N O F Si P S Cl Br I: the elements the methods are trained on
+SYMBOLS = (
+    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
+    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
+    "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr "
+    "Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
+).split()  # at index Z; "X" stands for an atom whose element is not known
+
+
+def _none() -> NDArray[np.float64]:
+    return np.empty(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """Atoms and bonds, of one molecule or of several fragments.
+
+    Attributes:
+        numbers: atomic numbers, int64 (N,).
+        positions: float64 (N, 3), Å.
+        charges: point charges (e), float64 (N,); zero where none are given.
+        bonds: pairs of atom indices, int64 (E, 2).
+        orders: bond orders, float64 (E,): 1, 1.5 (aromatic), 2, 3; 1 where none are given.
+        name: what people call it.
+        smiles: its SMILES, or "" where unknown.
+
+    Raises:
+        DataError: on no atoms, shapes that do not belong together, or values out of range.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    charges: NDArray[np.float64] = field(default_factory=_none)
+    bonds: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    orders: NDArray[np.float64] = field(default_factory=_none)
+    name: str = ""
+    smiles: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = np.asarray(self.numbers, np.int64)
+        if numbers.ndim != 1 or not len(numbers):
+            raise DataError(f"a molecule needs at least one atom; numbers have shape {numbers.shape}")
+        if bad := sorted({int(n) for n in numbers if not 1 <= n < len(SYMBOLS)}):
+            raise DataError(f"no element has the atomic number {bad[0]}")
+        bonds = np.asarray(self.bonds, np.int64).reshape(-1, 2)
+        arrays = {
+            "numbers": numbers,
+            "positions": np.asarray(self.positions, np.float64),
+            "charges": np.asarray(self.charges, np.float64) if np.size(self.charges) else np.zeros(len(numbers)),
+            "bonds": bonds,
+            "orders": np.asarray(self.orders, np.float64) if np.size(self.orders) else np.ones(len(bonds)),
+        }
+        n = len(numbers)
+        for name, shape in (("positions", (n, 3)), ("charges", (n,)), ("orders", (len(bonds),))):
+            if arrays[name].shape != shape:
+                raise DataError(f"{name} need shape {shape}, have {arrays[name].shape}")
+            if not np.isfinite(arrays[name]).all():
+                raise DataError(f"{name} hold values that are not finite")
+        if len(bonds) and (bonds.min() < 0 or bonds.max() >= n or (bonds[:, 0] == bonds[:, 1]).any()):
+            raise DataError(f"bonds must join two different atoms of 0 … {n - 1}")
+        for name, array in arrays.items():
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Element symbols, one per atom."""
+        return [SYMBOLS[n] for n in self.numbers]
+
+    def moved(self, shift: NDArray[np.float64] | tuple[float, float, float]) -> "Molecule":
+        """Return the molecule shifted by `shift` (3,), Å."""
+        return replace(self, positions=self.positions + np.asarray(shift))
+
+    def turned(self, rotation: NDArray[np.float64]) -> "Molecule":
+        """Return the molecule with `rotation` (3, 3) applied to its positions."""
+        return replace(self, positions=self.positions @ rotation.T)
+
+    def topmost_at_zero(self) -> "Molecule":
+        """Return the molecule shifted in z so that its topmost atom's centre lies at z = 0."""
+        return self.moved((0.0, 0.0, -float(self.positions[:, 2].max())))

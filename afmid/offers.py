@@ -1,0 +1,144 @@
+"""What the hooks return: light descriptions, whose `load` imports the heavy libraries only when it is called."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+
+from afmid.errors import PluginError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from afmid.data.pack import MoleculePack
+    from afmid.identification import Identification
+    from afmid.molecule import Molecule
+    from afmid.scan import Scan
+    from afmid.simulate import Scene
+
+
+class NoOptions(BaseModel, extra="forbid"):
+    """For offers that have nothing to set."""
+
+
+class Simulator(Protocol):
+    """What `Engine.load` returns."""
+
+    def forces(self, scenes: "Sequence[Scene]") -> "Tensor":
+        """Return the vertical sample force (eV/Å, + is up) on the relaxed probe, (B, X, Y, Z), Z from far to near.
+
+        The scenes of one call share the shape of their grids.
+        """
+
+
+class Augment(Protocol):
+    """What `Augmentation.load` returns."""
+
+    def __call__(
+        self, df: "Tensor", targets: "Tensor", generator: "torch.Generator"
+    ) -> "tuple[Tensor, Tensor]":
+        """Return new stacks (B, X, Y, Z) and their aligned targets (B, C, X, Y); change neither in place."""
+
+
+class Task(Protocol):
+    """What `Trainer.load` returns: a network, its data and its loss; the core runs the loop (afmid.training)."""
+
+    model: "torch.nn.Module"
+
+    def batch(self, step: int) -> Any:
+        """Return the batch of this step, on the model's device; it depends on the recipe and the step alone."""
+
+    def loss(self, model: "torch.nn.Module", batch: Any) -> "Tensor":
+        """Return the loss of a batch, a scalar."""
+
+    def validate(self, model: "torch.nn.Module") -> dict[str, float]:
+        """Return named figures on the validation split, the same scans each time; lower "loss" is better."""
+
+    def picture(self, model: "torch.nn.Module", path: Path) -> None:
+        """Draw predictions on validation scans into the PNG file `path`."""
+
+    def metadata(self) -> dict[str, str]:
+        """Return what a weights file must say of itself: method, architecture, version, config (JSON)."""
+
+
+class Method(Protocol):
+    """What `Identifier.load` returns."""
+
+    def identify(self, scans: "Sequence[Scan]", options: Any, prefix: "Molecule | None" = None) -> "Identification":
+        """Answer for scans of one sample, one per tip; `prefix` holds atoms already known."""
+
+
+class Score(Protocol):
+    """What `Metric.load` returns."""
+
+    def __call__(self, answer: "Identification", truth: "Molecule") -> dict[str, float]:
+        """Return named figures (the name says the unit); leave out a figure that does not apply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What every offer has.
+
+    Attributes:
+        name: lower-case letters, digits and hyphens; unique among offers of its kind.
+        summary: one sentence.
+        options: pydantic model with `extra="forbid"`; each field has a default, range and description with unit.
+    """
+
+    name: str
+    summary: str
+    options: type[BaseModel] = NoOptions
+
+    def __post_init__(self) -> None:
+        kind = type(self).__name__.lower()
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
+            raise PluginError(f"{kind} {self.name!r}: a name has lower-case letters, digits and hyphens")
+        if self.options.model_config.get("extra") != "forbid":
+            raise PluginError(f'{kind} {self.name!r}: its options need extra="forbid", so that a typing error is found')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(Offer):
+    """Simulates: `load(options, device)` gives a Simulator. `auto` takes the highest `priority` that loads."""
+
+    load: Callable[[Any, str], Simulator]
+    priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Offer):
+    """Makes simulated images look measured: `load(options)` gives an Augment."""
+
+    load: Callable[[Any], Augment]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer(Offer):
+    """Trains a method: `load(recipe, pack, device)` gives a Task; `options` is an afmid.training.Recipe."""
+
+    load: "Callable[[Any, MoleculePack, str], Task]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identifier(Offer):
+    """Identifies: `load(weights, device)` gives a Method; `weights` is a safetensors file, or None where none is used.
+
+    Attributes:
+        weights_index: the plugin's weights.toml; its entry of the method's name is the default.
+        priority: without `--method` the identifier that has weights and the highest priority answers.
+    """
+
+    load: Callable[[Path | None, str], Method]
+    weights_index: Path | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Offer):
+    """Judges an answer: `load()` gives a Score."""
+
+    load: Callable[[], Score]

@@ -1,0 +1,183 @@
+"""From molecules and settings to scans: the Python interface to the engines."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from afmid.devices import resolve_device
+from afmid.errors import AfmidError, DataError
+from afmid.molecule import Molecule
+from afmid.offers import Engine, Simulator
+from afmid.scan import ABOVE_ATOM, Scan
+from afmid.simulate.elements import lennard_jones
+from afmid.simulate.oscillation import frequency_shift, oscillation_weights
+from afmid.simulate.scene import Scene
+from afmid.simulate.tip import Tip, preset
+from afmid.units import N_per_m
+
+if TYPE_CHECKING:
+    from afmid.plugins import Registry
+
+log = logging.getLogger(__name__)
+
+BATCH = 16  # scenes handed to an engine at once
+
+
+class SimulationOptions(BaseModel, extra="forbid", frozen=True):
+    """What a simulated scan depends on besides the molecule. Defaults: those of Alldritt et al. (2020), DESIGN §4."""
+
+    tip: str = Field("CO", description="tip: CO, Xe or Cl")
+    size: float = Field(16.0, gt=0, le=500, description="width of the scan, Å")
+    pixels: int = Field(128, ge=2, le=2048, description="pixels along each side")
+    heights: int = Field(10, ge=1, le=200, description="number of images")
+    step: float = Field(0.1, gt=0, le=1, description="height between images, Å")
+    clearance: float = Field(
+        -0.55, ge=-2, le=20, description="lowest height of the unrelaxed probe above Lennard-Jones contact, Å"
+    )
+    amplitude: float = Field(0.5, ge=0, le=50, description="oscillation amplitude, zero to peak, Å")
+    f0: float = Field(30_300.0, gt=0, description="resonance frequency of the cantilever, Hz")
+    cantilever_stiffness: float = Field(1800.0, gt=0, description="stiffness of the cantilever, N/m")
+    lateral_stiffness: float | None = Field(None, gt=0, le=100, description="lateral stiffness of the probe, N/m")
+    radial_stiffness: float | None = Field(None, gt=0, le=1000, description="radial stiffness of the probe, N/m")
+    charge: float | None = Field(None, ge=-2, le=2, description="monopole of the probe, e")
+    quadrupole: float | None = Field(None, ge=-5, le=5, description="quadrupole of the probe, e·Å²")
+    tilt_x: float = Field(0.0, ge=-2, le=2, description="rest position of the probe along x, Å")
+    tilt_y: float = Field(0.0, ge=-2, le=2, description="rest position of the probe along y, Å")
+
+    def effective_tip(self) -> Tip:
+        """Return the named tip with what the options change."""
+        changes: dict[str, Any] = {"offset": (self.tilt_x, self.tilt_y)}
+        for name, unit in (("lateral_stiffness", N_per_m), ("radial_stiffness", N_per_m), ("charge", 1), ("quadrupole", 1)):
+            if (value := getattr(self, name)) is not None:
+                changes[name] = value * unit
+        return replace(preset(self.tip), **changes)
+
+    def scene(self, molecule: Molecule) -> Scene:
+        """Return the scan box laid around a molecule, whose topmost atom comes to lie at z = 0."""
+        tip = self.effective_tip()
+        molecule = molecule.topmost_at_zero()
+        low, high = molecule.positions[:, :2].min(0), molecule.positions[:, :2].max(0)
+        grid = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.size / self.pixels
+        x, y = ((low + high) / 2)[:, None] + grid
+        count = self.heights + len(self._weights()) - 1
+        z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count)[::-1]
+        return Scene(molecule, tip, x, y, z)
+
+    def scan(self, scene: Scene, df: NDArray[np.float32]) -> Scan:
+        """Return the scan of a scene whose Δf (Hz), (X, Y, Z), is known."""
+        return Scan(
+            df=df, x=scene.x, y=scene.y, z=scene.z[-self.heights :],
+            z_reference=ABOVE_ATOM, tip=self.tip, amplitude=self.amplitude, f0=self.f0,
+            cantilever_stiffness=self.cantilever_stiffness * N_per_m,
+            source=f"simulated from {scene.molecule.name or scene.molecule.smiles or 'a molecule'}",
+            meta={"simulation": self.model_dump(), "tip": _tip_record(scene.tip)},
+            truth=scene.molecule,
+        )  # fmt: skip
+
+    def _weights(self) -> NDArray[np.float64]:
+        return oscillation_weights(self.step, self.amplitude, self.f0, self.cantilever_stiffness * N_per_m)
+
+
+def closest_height(molecule: Molecule, tip: Tip, clearance: float) -> float:
+    """Return the height (Å, in the molecule's frame) that lies `clearance` above Lennard-Jones contact of the probe.
+
+    Contact is the highest z_i + R_i, plus the probe's radius; −0.55 Å is the usual closest approach (3.02 Å for PTCDA).
+    """
+    radii, _ = lennard_jones(molecule.numbers)
+    return float((molecule.positions[:, 2] + radii).max() + lennard_jones(tip.number)[0] + clearance)
+
+
+def simulate(molecules: Sequence[Molecule], options: SimulationOptions, simulator: Simulator) -> list[Scan]:
+    """Simulate the scan of each molecule, the molecule in it as the truth.
+
+    Args:
+        molecules: as they lie, seen from +z.
+        options: what all scans share.
+        simulator: what `load_engine` returns.
+
+    Raises:
+        DataError: an element without Lennard-Jones parameters.
+    """
+    scans = []
+    for start in range(0, len(molecules), BATCH):
+        scenes = [options.scene(molecule) for molecule in molecules[start : start + BATCH]]
+        for scene in scenes:
+            _warn_of_cut(scene.molecule, options.size)
+        fz = simulator.forces(scenes)
+        df = frequency_shift(fz, options.step, options.amplitude, options.f0, options.cantilever_stiffness * N_per_m)
+        stacks = df.cpu().numpy()
+        scans += [options.scan(scene, stack) for scene, stack in zip(scenes, stacks, strict=True)]
+    return scans
+
+
+def _warn_of_cut(molecule: Molecule, size: float) -> None:
+    width = np.ptp(molecule.positions[:, :2], axis=0).max()
+    if width > size:
+        name = molecule.name or molecule.smiles or "the molecule"
+        log.warning("%s is %.1f Å wide and does not fit into the scan of %g Å; see --size", name, width, size)
+
+
+def probe_forces(
+    molecule: Molecule, tip: Tip, x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64],
+    engine: str = "torch",
+) -> NDArray[np.float64]:  # fmt: skip
+    """Return the vertical sample force (eV/Å, + is up) on the relaxed probe, (X, Y, Z).
+
+    Args:
+        molecule: taken where it is; nothing is shifted.
+        tip: the tip.
+        x, y: lateral positions (Å) of the tip base, (X,) and (Y,).
+        z: heights (Å) of the unrelaxed probe, (Z,), descending.
+        engine: "torch", "numpy" or another engine that is installed.
+
+    Raises:
+        UsageError: no engine of that name.
+        DataError: an element without parameters, or z that does not descend.
+    """
+    _, simulator = load_engine(engine)
+    return np.asarray(simulator.forces([Scene(molecule, tip, x, y, z)])[0].cpu().numpy(), np.float64)
+
+
+def load_engine(
+    name: str = "auto", device: str = "auto", pairs: Iterable[str] = (), registry: "Registry | None" = None
+) -> tuple[Engine, Simulator]:
+    """Load an installed engine; "auto" takes the one of the highest priority that works on this machine.
+
+    Args:
+        name: of the engine.
+        device: auto, cpu, cuda or mps.
+        pairs: the engine's options as "key=value".
+        registry: where engines are looked up; by default all that are installed.
+
+    Raises:
+        UsageError: no engine or device of that name, or an option it does not have.
+        AfmidError: no engine works.
+    """
+    from afmid.plugins import installed, parse_options
+
+    registry = registry or installed()
+    device = resolve_device(device)
+    if name != "auto":
+        engine = registry.get(Engine, name)
+        return engine, engine.load(parse_options(engine, pairs), device)
+    for engine in sorted(registry.all(Engine), key=lambda engine: -engine.priority):
+        try:
+            simulator = engine.load(parse_options(engine, pairs), device)
+        except (AfmidError, ImportError, RuntimeError) as error:
+            log.warning("engine %s does not work here and is passed over: %s", engine.name, error)
+            continue
+        log.info("engine: %s on %s", engine.name, device)
+        return engine, simulator
+    raise DataError("no simulation engine works on this machine; see: afmid doctor")
+
+
+def _tip_record(tip: Tip) -> dict[str, Any]:
+    record = asdict(tip)
+    for name in ("lateral_stiffness", "radial_stiffness"):
+        record[f"{name}_n_per_m"] = record.pop(name) / N_per_m
+    return {**record, "offset": list(tip.offset)}

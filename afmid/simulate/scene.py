@@ -1,0 +1,45 @@
+"""Scene: one simulation, a molecule under a tip on a grid of tip positions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afmid.errors import DataError
+from afmid.molecule import Molecule
+from afmid.simulate.tip import Tip
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A molecule, a tip, and where the tip goes.
+
+    Attributes:
+        molecule: in the frame of x, y and z.
+        tip: the tip.
+        x, y: lateral positions (Å) of the tip base, (X,) and (Y,).
+        z: heights (Å) of the unrelaxed probe, (Z,), descending in equal steps or not.
+
+    Raises:
+        DataError: axes of the wrong shape or order.
+    """
+
+    molecule: Molecule
+    tip: Tip
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    z: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y", "z"):
+            axis = np.asarray(getattr(self, name), np.float64)
+            if axis.ndim != 1 or not len(axis) or not np.isfinite(axis).all():
+                raise DataError(f"{name} must be a list of finite numbers, has shape {axis.shape}")
+            object.__setattr__(self, name, axis)
+        if not (np.diff(self.z) < 0).all():
+            raise DataError("z must descend: the tip comes from far to near")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(X, Y, Z)."""
+        return len(self.x), len(self.y), len(self.z)

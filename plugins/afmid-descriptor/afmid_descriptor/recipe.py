@@ -1,0 +1,154 @@
+"""What a training run of the descriptor network depends on, and the task that the core's loop fits."""
+
+import json
+import logging
+import shutil
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from afmid.data.augment import Cutout, Noise, Normalise, PlaneShift
+from afmid.data.pack import MoleculePack
+from afmid.data.poses import draw_scene
+from afmid.simulate import Scene, frequency_shift
+from afmid.simulate.torch_engine import TorchSimulator
+from afmid.units import N_per_m
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from afmid_descriptor import __version__
+from afmid_descriptor.model import BRANCHES, DescriptorCNN
+from afmid_descriptor.options import DescriptorRecipe
+from afmid_descriptor.targets import descriptor_maps
+
+log = logging.getLogger(__name__)
+
+LOSS_WEIGHTS = (20.0, 0.2, 0.1)  # of disks, spheres, height: Alldritt et al. (2020)
+VALIDATION = 2**32  # steps of the training stay below; validation scans are drawn above
+
+
+class Batch(NamedTuple):
+    """Normalised stacks (B, X, Y, Z) and their maps (B, 3, X, Y)."""
+
+    df: Tensor
+    maps: Tensor
+
+
+class DescriptorTask:
+    """Scans simulated as they are needed, each seen once; the published loss."""
+
+    def __init__(self, recipe: DescriptorRecipe, pack: MoleculePack, device: str):
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.pack, self.device = recipe, pack, device
+        self.model: nn.Module = DescriptorCNN().to(device)
+        for module in self.model.modules():
+            if isinstance(module, nn.Conv2d):  # a quarter faster on CPUs
+                module.to(memory_format=torch.channels_last)
+        compiler = device == "cuda" or shutil.which("c++") is not None
+        self.simulator = TorchSimulator(device, compile=recipe.compile and compiler)
+        self.train, self.val = pack.conformers("train"), pack.conformers("val")
+
+    def batch(self, step: int) -> Batch:
+        """Return the stacks and maps of a step, simulated, augmented and normalised."""
+        return self._batch(step, self.train, self.recipe.batch)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return 20 MSE(disks) + 0.2 MSE(spheres) + 0.1 MSE(height)."""
+        errors = (model(batch.df) - batch.maps).square().mean((0, 2, 3))
+        return errors @ errors.new_tensor(LOSS_WEIGHTS)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Return the loss, and of each map the mean squared error and the correlation over all pixels."""
+        predicted = torch.cat([model(b.df) for b in self._validation])
+        truth = torch.cat([b.maps for b in self._validation])
+        figures = {"loss": float(torch.stack([self.loss(model, b) for b in self._validation]).mean())}
+        for k, name in enumerate(BRANCHES):
+            pair = torch.stack([predicted[:, k].flatten(), truth[:, k].flatten()])
+            figures[f"{name}_mse"] = float(F.mse_loss(*pair))
+            figures[f"{name}_correlation"] = float(torch.corrcoef(pair)[0, 1])
+        return figures
+
+    def picture(self, model: nn.Module, path: Path) -> None:
+        """Draw four validation scans: the far and the near image, then each map, predicted above true."""
+        from matplotlib.figure import Figure
+
+        batch = self._validation[0]
+        maps = model(batch.df[:4])
+        figure = Figure(figsize=(10, 2 * 2 * len(maps)), layout="constrained")
+        axes = figure.subplots(2 * len(maps), 4)
+        for row, (df, predicted, truth) in enumerate(zip(batch.df, maps, batch.maps, strict=False)):
+            for half, (label, images) in enumerate((("predicted", predicted), ("true", truth))):
+                left, *right = axes[2 * row + half]
+                left.imshow(df[..., 0 if half else -1].cpu().T, origin="lower", cmap="gray")
+                left.set_title("far" if half else "near", fontsize=8)
+                for axis, name, image, scale in zip(right, BRANCHES, images, truth, strict=True):
+                    axis.imshow(image.cpu().T, origin="lower", vmin=0, vmax=max(float(scale.max()), 1e-6))
+                    axis.set_title(f"{name}, {label}", fontsize=8)
+        for axis in axes.flat:
+            axis.set_axis_off()
+        figure.savefig(path, dpi=60)
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the weights file says of itself."""
+        config = json.dumps(asdict(self.model.config))
+        return {"method": "descriptor", "architecture": "paper", "version": __version__, "config": config}
+
+    @cached_property
+    def _validation(self) -> list[Batch]:
+        size, count = self.recipe.batch, self.recipe.validation_scans
+        return [
+            self._batch(VALIDATION + start, self.val, min(size, count - start)) for start in range(0, count, size)
+        ]
+
+    @torch.no_grad()
+    def _batch(self, step: int, conformers: np.ndarray, size: int) -> Batch:
+        rng = np.random.default_rng([self.recipe.seed, step])
+        chosen = rng.choice(conformers, size)
+        scenes = [
+            draw_scene(self.pack.molecule(int(i)), self.recipe.simulation, self.recipe.ranges, rng) for i in chosen
+        ]
+        settings = self.recipe.simulation
+        df = frequency_shift(
+            self.simulator.forces(scenes), settings.step, settings.amplitude, settings.f0,
+            settings.cantilever_stiffness * N_per_m,
+        )  # fmt: skip
+        return Batch(self._measured(df, rng), self._maps(scenes))
+
+    def _measured(self, df: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return stacks as a microscope would bring them, normalised: noisy, at times drifted, with images missing."""
+        recipe, generator = self.recipe, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        steps = [Noise(recipe.noise, "drawn"), Normalise()]
+        if rng.random() < recipe.drifted:
+            steps.insert(0, PlaneShift(recipe.drift, 2 * recipe.drift))
+        if rng.random() < recipe.cut:
+            steps.append(Cutout(tries=5, probability=0.2, smallest=0.001, largest=0.01, aspect=10.0))
+        df = df.clone()
+        for stack in df:
+            if rng.random() < recipe.fewer:
+                missing = df.shape[-1] - int(rng.integers(recipe.fewest, df.shape[-1]))
+                stack[..., :missing] = stack[..., missing : missing + 1]
+        for augment in steps:
+            df, _ = augment(df, df.new_empty(0), generator)
+        return df
+
+    def _maps(self, scenes: list[Scene]) -> Tensor:
+        longest = max(len(scene.molecule) for scene in scenes)
+        numbers = np.zeros((len(scenes), longest), np.int64)
+        positions = np.zeros((len(scenes), longest, 3))
+        for row, scene in enumerate(scenes):
+            numbers[row, : len(scene.molecule)] = scene.molecule.numbers
+            positions[row, : len(scene.molecule)] = scene.molecule.positions
+        x, y = (np.stack([getattr(scene, axis) for scene in scenes]) for axis in "xy")
+        to = {"device": self.device, "dtype": torch.float32}
+        return descriptor_maps(
+            torch.tensor(numbers, device=self.device), torch.tensor(positions, **to),
+            torch.tensor(numbers > 0, device=self.device), torch.tensor(x, **to), torch.tensor(y, **to),
+        )  # fmt: skip
+
+
+def load(recipe: DescriptorRecipe, pack: MoleculePack, device: str) -> DescriptorTask:
+    """Return the task that `afmid train descriptor` fits."""
+    return DescriptorTask(recipe, pack, device)

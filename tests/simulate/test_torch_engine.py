@@ -1,0 +1,80 @@
+"""The torch engine is held to the reference law."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from afmid.errors import DataError
+from afmid.simulate import TIPS, Scene, Tip, frequency_shift
+from afmid.simulate.reference import forces, relax, tip_law
+from afmid.simulate.torch_engine import ITERATIONS, TorchSimulator
+from afmid.units import N_per_m
+
+X, Y = np.linspace(-3.07, 3.03, 12), np.linspace(-2.91, 3.11, 10)
+Z = 2.9 + 0.1 * np.arange(20)[::-1]
+TIP_CASES = {**TIPS, "tilted": Tip(offset=(0.35, -0.25)), "soft": Tip(lateral_stiffness=0.12 * N_per_m),
+             "charged": Tip(charge=-0.1, quadrupole=0.0)}  # fmt: skip
+
+
+@pytest.mark.parametrize("tip", TIP_CASES.values(), ids=TIP_CASES)
+def test_the_engine_agrees_with_the_reference(bent, tip):
+    scene = Scene(bent, tip, X, Y, Z)
+    settings = {"dz": 0.1, "amplitude": 0.5, "f0": 30_300.0, "cantilever_stiffness": 1800 * N_per_m}
+    fz, reference = TorchSimulator().forces([scene])[0].numpy(), forces(scene)
+    settled = np.abs(fz - reference).max(-1) < 1e-3  # elsewhere the probe snapped to the other side of an atom
+    error = frequency_shift(fz - reference, **settings)[settled]
+    assert settled.mean() > 0.99
+    assert np.sqrt(np.mean(error**2)) < 1e-4 * np.sqrt(np.mean(frequency_shift(reference, **settings) ** 2))
+
+
+def test_single_and_double_precision_agree(bent):
+    scene = Scene(bent, Tip(), X, Y, Z)
+    single, double = (TorchSimulator(precision=p).forces([scene]) for p in ("single", "double"))
+    assert double.dtype == torch.float64
+    assert_allclose(single, double, atol=5e-5)
+
+
+def test_a_batch_equals_its_members_whatever_the_chunk(bent):
+    other = replace(bent, numbers=bent.numbers[:3], positions=bent.positions[:3], charges=bent.charges[:3])
+    scenes = [Scene(bent, TIPS["CO"], X, Y, Z), Scene(other, TIPS["Xe"], X + 1, Y, Z + 0.3), Scene(bent, TIPS["Cl"], X, Y, Z)]
+    together = TorchSimulator(chunk=10**6).forces(scenes)
+    alone = torch.cat([TorchSimulator(chunk=100).forces([scene]) for scene in scenes])
+    assert together.shape == (3, 12, 10, 20)
+    assert_allclose(together, alone, atol=5e-5)
+
+
+def test_the_probe_has_settled_everywhere_also_closer_than_usual(bent):
+    """Where the engine says it is, the residual force on the probe is under 1e-3 eV/Å by the float64 law."""
+    engine = TorchSimulator(precision="double")
+    batch = engine._batch([Scene(bent, Tip(), X, Y, Z - 0.7)])
+    u = batch.tip[3:].expand(-1, -1, batch.base.shape[-1])
+    for k in range(batch.z.shape[1]):
+        base = torch.cat([batch.base, batch.z[None, :, k, None].expand(1, *batch.base.shape[1:])])
+        u, _, unsettled = engine._relax(batch, base, u)
+        assert unsettled == 0
+    centred = replace(bent, positions=batch.atoms[:3, 0, :, 0].T.numpy())
+    base, at = base[:, 0].T.numpy(), u[:, 0].T.numpy()
+    _, sample, _ = relax(centred, Tip(), base, at, steps=1)
+    residual = np.linalg.norm(sample + tip_law(Tip(), at)[1], axis=1)
+    assert residual.max() < 1e-3
+    assert ITERATIONS > 1
+
+
+def test_grids_of_two_shapes_in_a_batch_are_refused(bent):
+    with pytest.raises(DataError, match="one shape"):
+        TorchSimulator().forces([Scene(bent, Tip(), X, Y, Z), Scene(bent, Tip(), X, X, Z)])
+
+
+def test_an_element_without_parameters_is_named(bent):
+    radon = replace(bent, numbers=np.array([6, 8, 7, 1, 1, 86]))
+    with pytest.raises(DataError, match="no Lennard-Jones parameters for Rn"):
+        TorchSimulator().forces([Scene(radon, Tip(), X, Y, Z)])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_cuda_agrees_with_the_cpu(bent):
+    scene = Scene(bent, Tip(), X, Y, Z)
+    assert_allclose(TorchSimulator("cuda").forces([scene]).cpu(), TorchSimulator().forces([scene]), atol=5e-5)

@@ -1,0 +1,233 @@
+"""Plugins as strangers write them: installed by pip, run by the real command."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from afmid import Augmentation, Identifier
+from afmid.errors import PluginError, UsageError
+from afmid.plugins import discover, parse_options
+from afmid.testing import MethodContract
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "{name}"
+version = "{version}"
+[tool.hatch.build.targets.wheel]
+include = ["*.py"]
+[project.entry-points.afmid]
+"""
+BRIGHTEST = '''"""A stranger's method: an atom stands where the nearest image is brightest."""
+import numpy as np
+from pydantic import BaseModel, Field
+
+from afmid import Atom, DataError, Identification, Identifier, Map, hookimpl
+
+class Options(BaseModel, extra="forbid"):
+    element: str = Field("C", description="element to answer with")
+
+class Brightest:
+    def identify(self, scans, options, prefix=None):
+        scan, image = scans[0], scans[0].df[:, :, -1]
+        if image.size < 100:
+            raise DataError(f"brightest needs 100 pixels, the scan has {image.size}; scan a wider window")
+        i, j = np.unravel_index(image.argmax(), image.shape)
+        atom = Atom(options.element, float(scan.x[i]), float(scan.y[j]), 0.0, confidence=0.6)
+        maps = {"nearest": Map(image, "Hz")}
+        return Identification("brightest", "1.0", scan.x, scan.y, source=scan.source, atoms=(atom,), maps=maps)
+
+METHOD = Identifier(name="brightest", summary="The brightest pixel.", options=Options, load=lambda *_: Brightest())
+
+@hookimpl
+def afmid_identify():
+    return [METHOD]
+'''
+HOOK = "from afmid import hookimpl, Identifier, Metric\n@hookimpl\n"
+BROKEN = {
+    "raises": "raise RuntimeError('no licence\\nfound')",
+    "exits": "import sys; sys.exit('goodbye')",
+    "lacks": "import a_module_that_nobody_has",
+    "misspelt": HOOK + "def afmid_identfy(): return []",
+    "unmarked": "def afmid_identify(): return []",
+    "wrong-kind": HOOK + "def afmid_identify(): return [Metric(name='a', summary='', load=print)]",
+    "no-list": HOOK + "def afmid_identify(): return Identifier(name='a', summary='', load=print)",
+    "bad-name": HOOK + "def afmid_identify(): return [Identifier(name='Bad Name', summary='', load=print)]",
+    "lax": "import pydantic\n" + HOOK
+    + "def afmid_identify(): return [Identifier(name='a', summary='', load=print, options=pydantic.BaseModel)]",
+    "late": HOOK + "def afmid_identify():\n    yield from ()\n    raise ValueError('too late')",
+}
+REASONS = {
+    "raises": "RuntimeError: no licence found",
+    "exits": "SystemExit: goodbye",
+    "lacks": "'a_module_that_nobody_has', which is not installed",
+    "misspelt": "unknown hook 'afmid_identfy'",
+    "unmarked": "implements no hook; is @hookimpl missing?",
+    "wrong-kind": "afmid_identify must return Identifier objects, returned Metric",
+    "no-list": "afmid_identify must return a list of Identifier objects",
+    "bad-name": "'Bad Name': a name has lower-case letters",
+    "lax": 'extra="forbid"',
+    "late": "ValueError: too late",
+}
+CHATTY = "print('hello from a plugin')\n" + HOOK + "def afmid_evaluate(): return []"
+
+
+def _install(folder: Path, *projects: tuple[str, str, dict[str, str]]) -> Path:
+    """Write each project (name, version, entry point to code) into a folder of its own; pip-install all into one."""
+    for name, version, modules in projects:
+        home = folder / name
+        home.mkdir(parents=True)
+        text = PROJECT.format(name=name, version=version)
+        for point, code in modules.items():
+            module = f"{name}_{point}".replace("-", "_")
+            (home / f"{module}.py").write_text(code)
+            text += f'{point} = "{module}"\n'
+        (home / "pyproject.toml").write_text(text)
+    homes = [folder / name for name, _, _ in projects]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", folder / "site", *homes], check=True, capture_output=True)
+    return folder / "site"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two strangers' distributions are installed: one that works, one whose every plugin is broken."""
+    working = ("afmid-brightest", "1.0", {"brightest": BRIGHTEST})
+    return _install(tmp_path_factory.mktemp("strangers"), working, ("afmid-broken", "0.3", {**BROKEN, "chatty": CHATTY}))
+
+
+@pytest.fixture(scope="session")
+def scan(afmid, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scan") / "benzene.npz"
+    assert afmid("simulate", "benzene", "-o", path, "--pixels", "24", "--heights", "2").returncode == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def listed(afmid, site: Path) -> tuple[dict[str, dict[str, Any]], str]:
+    """What `afmid plugins --json` says, by plugin, and its stderr."""
+    done = afmid("plugins", "--json", PYTHONPATH=str(site))
+    assert done.returncode == 0
+    return {record["plugin"]: record for record in map(json.loads, done.stdout.splitlines())}, done.stderr.decode()
+
+
+def test_a_plugin_of_25_lines_adds_a_method(afmid, site: Path, scan: Path) -> None:
+    assert len(BRIGHTEST.splitlines()) <= 27
+    done = afmid("identify", scan, "--method", "brightest", "--set", "element=N", "--json", PYTHONPATH=str(site))
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert answer["method"] == "brightest"
+    assert [atom["element"] for atom in answer["atoms"]] == ["N"]
+
+
+def test_broken_plugins_break_nothing_and_cost_one_line_each(listed, afmid, site: Path) -> None:
+    plugins, stderr = listed
+    complaints = [line for line in stderr.splitlines() if "is left out" in line]
+    assert len(complaints) == len(BROKEN)
+    assert [record["name"] for record in plugins["brightest"]["offers"]] == ["brightest"]
+    assert plugins["brightest"]["distribution"] == "afmid-brightest"
+    assert plugins["brightest"]["hooks"] == ["afmid_identify"]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_is_listed_with_the_reason(listed, name: str) -> None:
+    plugins, stderr = listed
+    assert REASONS[name] in plugins[name]["failure"]
+    assert REASONS[name] in stderr
+    assert plugins[name]["offers"] == []
+
+
+def test_what_a_plugin_prints_does_not_reach_the_data(listed) -> None:
+    plugins, stderr = listed
+    assert plugins["chatty"]["failure"] is None
+    assert "hello from a plugin" in stderr
+
+
+def test_a_method_whose_plugin_is_broken_is_refused_with_the_reason(afmid, site: Path, scan: Path) -> None:
+    done = afmid("identify", scan, "--method", "lacks", PYTHONPATH=str(site))
+    assert done.returncode == 2
+    assert "failed to load" in done.stderr.decode().splitlines()[-1]
+
+
+def test_afmid_plugins_limits_what_is_loaded(afmid, site: Path) -> None:
+    done = afmid("plugins", "--json", PYTHONPATH=str(site), AFMID_PLUGINS="brightest")
+    assert {json.loads(line)["plugin"] for line in done.stdout.splitlines()} == {"core", "brightest"}
+    assert done.stderr == b""
+
+
+def test_afmid_plugins_must_name_installed_ones(afmid, site: Path) -> None:
+    done = afmid("plugins", PYTHONPATH=str(site), AFMID_PLUGINS="brigthest")
+    assert done.returncode == 2
+    assert b"no plugin 'brigthest' is installed" in done.stderr
+
+
+def test_two_methods_of_one_name_are_an_error_that_names_both(site: Path, tmp_path: Path, monkeypatch) -> None:
+    other = _install(tmp_path, ("afmid-another", "2.0", {"another": BRIGHTEST}))
+    for place in (site, other):
+        monkeypatch.syspath_prepend(str(place))
+    with pytest.raises(PluginError, match="afmid-another and afmid-brightest"):
+        discover(["another", "brightest"])
+
+
+class Inner(BaseModel, extra="forbid"):
+    size: int = Field(4, ge=1, le=9, description="width, pixels")
+    depth: float = Field(1.0, gt=0, description="depth, Å")
+
+
+class Options(BaseModel, extra="forbid"):
+    level: float = Field(0.1, ge=0, le=1, description="strength")
+    kind: Literal["fast", "good"] = Field("fast", description="way")
+    span: tuple[float, float] = Field((0.0, 1.0), description="range, Å")
+    inner: Inner = Field(Inner(size=5), description="inside")
+
+
+OFFER = Augmentation(name="blur", summary="Blur.", options=Options, load=print)
+
+
+@given(st.floats(0, 1), st.sampled_from(["fast", "good"]), st.tuples(st.floats(-9, 9), st.floats(-9, 9)))
+def test_options_are_read_as_they_are_written(level: float, kind: str, span: tuple[float, float]) -> None:
+    pairs = [f"level={level}", f"kind = {kind}", f"span={span[0]},{span[1]}"]
+    assert parse_options(OFFER, pairs) == Options(level=level, kind=kind, span=span)
+
+
+def test_setting_one_inner_option_leaves_its_neighbours_at_the_offers_defaults() -> None:
+    assert parse_options(OFFER, ["inner.depth=2"]) == Options(inner=Inner(size=5, depth=2))
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("levle=1", "blur: no option levle; did you mean: level"),
+        ("xyz=1", "blur: no option xyz; there is: level, kind, span, inner"),
+        ("inner.sise=1", "blur: no option inner.sise; did you mean: inner.size"),
+        ("level=2", "blur: level is '2'; it should be less than or equal to 1"),
+        ("inner.size=0", "blur: inner.size is '0'; it should be greater than or equal to 1"),
+        ("kind=bad", "blur: kind is 'bad'; it should be 'fast' or 'good'"),
+        ("span=1,x", "blur: span is 'x'; it should be a valid number"),
+        ("level", "--set needs key=value, got 'level'"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_words(pair: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_options(OFFER, [pair])
+    assert str(caught.value).startswith(message)
+
+
+def _brightest() -> Identifier:
+    namespace: dict[str, Any] = {}
+    exec(BRIGHTEST, namespace)  # noqa: S102 (the code above)
+    return namespace["METHOD"]
+
+
+class TestBrightest(MethodContract):
+    method = _brightest()
