@@ -1,13 +1,13 @@
 """What the core itself offers, through the same hooks as any plugin."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from afmid.hookspecs import hookimpl
 from afmid.offers import Augment, Augmentation, Engine, Metric, NoOptions, Score, Simulator
+
 
 class TorchOptions(BaseModel, extra="forbid"):
     precision: Literal["single", "double"] = Field("single", description="floating-point precision")
@@ -30,8 +30,18 @@ def _load_torch(options: TorchOptions, device: str) -> Simulator:
 @hookimpl
 def afmid_simulate() -> list[Engine]:
     return [
-        Engine(name="numpy", summary="The reference law in float64; slow, on the CPU alone.", load=_load_numpy, priority=-1),
-        Engine(name="torch", summary="Direct sums and Newton's method, batched.", options=TorchOptions, load=_load_torch),
+        Engine(
+            name="numpy",
+            summary="The reference law in float64; slow, on the CPU alone.",
+            load=_load_numpy,
+            priority=-1,
+        ),
+        Engine(
+            name="torch",
+            summary="Direct sums over the atoms and Newton's method, in batches.",
+            options=TorchOptions,
+            load=_load_torch,
+        ),
     ]
 
 

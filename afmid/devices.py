@@ -11,10 +11,12 @@ def resolve_device(name: str = "auto") -> str:
     Raises:
         UsageError: a name that does not exist, or a device that this machine does not have.
     """
-    import torch
-
     if name not in DEVICES:
         raise UsageError(f"no device {name!r}; there are: {', '.join(DEVICES)}")
+    if name == "cpu":
+        return name
+    import torch
+
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return next(device for device, works in there.items() if works)

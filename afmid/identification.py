@@ -90,9 +90,9 @@ class Identification:
         for name, image in self.maps.items():
             if image.values.shape != shape:
                 raise DataError(f"map {name!r} has shape {image.values.shape}, the scan {shape}")
-        for item in (*self.atoms, *self.bonds):
-            if not 0 <= item.confidence <= 1:
-                raise DataError(f"a confidence lies in 0–1, not {item.confidence}")
+        for confidence in [item.confidence for items in (self.atoms, self.bonds) for item in items]:
+            if not 0 <= confidence <= 1:
+                raise DataError(f"a confidence lies in 0–1, not {confidence}")
         for bond in self.bonds:
             if bond.a == bond.b or not all(0 <= end < len(self.atoms) for end in (bond.a, bond.b)):
                 raise DataError(f"bond {bond.a}–{bond.b} does not join two of the {len(self.atoms)} atoms")

@@ -1,9 +1,9 @@
 """The contract tests that a plugin's own tests inherit.
 
-    from afmid.testing import MethodContract
+from afmid.testing import MethodContract
 
-    class TestFingerprint(MethodContract):
-        method = METHOD
+class TestFingerprint(MethodContract):
+    method = METHOD
 """
 
 from dataclasses import replace

@@ -16,7 +16,7 @@ the step alone.
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Progress:
     validation: dict[str, float] = field(default_factory=dict)
 
 
-def fit(task: Task, recipe: Recipe, folder: Path, data: str = "", budget: float = math.inf) -> Iterator[Progress]:
+def fit(task: Task, recipe: Recipe, folder: Path, data: str = "", budget: float = math.inf) -> Generator[Progress]:
     """Train `task.model` in place and yield after each step; close the iterator to stop with a checkpoint.
 
     Args:
@@ -95,7 +95,8 @@ class _Run:
         self.task, self.recipe, self.folder = task, recipe, folder
         self.model = task.model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=0)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        average = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.step, self.saved, self.best, self.seconds = 0, 0, math.inf, 0.0
         self._resumed = time.monotonic()
         (folder / "pictures").mkdir(parents=True, exist_ok=True)

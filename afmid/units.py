@@ -8,4 +8,3 @@ ELEMENTARY_CHARGE = 1.602176634e-19  # C
 N_per_m = 1e-20 / ELEMENTARY_CHARGE  # eV/Å²
 pm = 1e-2  # Å
 nm = 10.0  # Å
-kHz = 1e3  # Hz

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afmid.errors import WeightsError
@@ -19,6 +19,7 @@ CONTENT = bytes(range(256)) * 300
 LIMIT = 2**20
 
 
+@settings(deadline=None, max_examples=50)
 @given(content=st.binary(max_size=5000))
 def test_a_download_is_the_file_with_its_hash_and_size(content, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mirror")
@@ -45,6 +46,7 @@ def test_a_full_disk_is_not_blamed_on_the_mirror(tmp_path):
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=10)
 
 
+@settings(deadline=None, max_examples=50)
 @given(user=words, password=words)
 def test_an_address_is_shown_without_its_password(user, password):
     login = f"{quote(user, safe='')}:{quote(password, safe='@')}"

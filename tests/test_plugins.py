@@ -1,6 +1,5 @@
 """Plugins as strangers write them: installed by pip, run by the real command."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -63,8 +62,9 @@ BROKEN = {
     "wrong-kind": HOOK + "def afmid_identify(): return [Metric(name='a', summary='', load=print)]",
     "no-list": HOOK + "def afmid_identify(): return Identifier(name='a', summary='', load=print)",
     "bad-name": HOOK + "def afmid_identify(): return [Identifier(name='Bad Name', summary='', load=print)]",
-    "lax": "import pydantic\n" + HOOK
-    + "def afmid_identify(): return [Identifier(name='a', summary='', load=print, options=pydantic.BaseModel)]",
+    "lax": "from pydantic import BaseModel as B\n"
+    + HOOK
+    + "def afmid_identify(): return [Identifier(name='a', summary='', load=print, options=B)]",
     "late": HOOK + "def afmid_identify():\n    yield from ()\n    raise ValueError('too late')",
 }
 REASONS = {
@@ -103,7 +103,8 @@ def _install(folder: Path, *projects: tuple[str, str, dict[str, str]]) -> Path:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two strangers' distributions are installed: one that works, one whose every plugin is broken."""
     working = ("afmid-brightest", "1.0", {"brightest": BRIGHTEST})
-    return _install(tmp_path_factory.mktemp("strangers"), working, ("afmid-broken", "0.3", {**BROKEN, "chatty": CHATTY}))
+    broken = ("afmid-broken", "0.3", {**BROKEN, "chatty": CHATTY})
+    return _install(tmp_path_factory.mktemp("strangers"), working, broken)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from string import Template
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save as save_arrays
 
@@ -334,6 +334,7 @@ entries = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(written=st.lists(entries, max_size=3, unique_by=(lambda e: e.name, lambda e: e.file)))
 def test_what_is_written_to_weights_toml_is_read_back(written, tmp_path_factory):
     path = tmp_path_factory.mktemp("index") / "weights.toml"
@@ -483,6 +484,7 @@ NAMES = {"method": "toy", "architecture": "ToyNet", "version": "1", "config": '{
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     shapes=st.dictionaries(
         st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(
@@ -555,6 +557,7 @@ def test_no_pickle_is_loaded_whatever_the_name_says(tmp_path, capfd):
     assert "a pickle was loaded" not in capfd.readouterr().out
 
 
+@settings(deadline=None, max_examples=50)
 @given(cut=st.integers(0, len(CONTENT) - 1))
 def test_a_cut_safetensors_file_is_refused(cut, tmp_path_factory):
     path = tmp_path_factory.mktemp("cut") / "w.safetensors"

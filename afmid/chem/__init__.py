@@ -6,7 +6,7 @@ from afmid.chem.charges import with_charges as with_charges
 from afmid.chem.geometry import embed as embed
 from afmid.chem.geometry import lay_flat as lay_flat
 from afmid.chem.names import SmilesError as SmilesError
-from afmid.chem.names import elements as elements
+from afmid.chem.names import composition as composition
 from afmid.chem.names import find as find
 from afmid.chem.names import formula as formula
 from afmid.chem.names import inchikey as inchikey

@@ -85,7 +85,7 @@ def lay_flat(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _embedded(mol: Mol, seed: int, random: bool) -> bool:
     parameters: Any = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = seed % 2**31
+    parameters.randomSeed = seed % (2**31 - 2) + 1  # to RDKit 0 is the same as 1
     parameters.maxIterations = MAX_TRIALS
     parameters.useRandomCoords = random
     if hasattr(parameters, "timeout"):  # since RDKit 2024.09

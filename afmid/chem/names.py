@@ -1,6 +1,7 @@
 """What molecules are called: SMILES, InChIKey, formula, and the names that afmid knows."""
 
 import csv
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 
@@ -47,9 +48,9 @@ def inchikey(smiles: str) -> str:
     return key
 
 
-def elements(smiles: str) -> set[int]:
-    """Return the atomic numbers in a SMILES, without implicit hydrogens. Raises DataError where it is no SMILES."""
-    return {int(atom.GetAtomicNum()) for atom in parse(smiles).GetAtoms()}
+def composition(smiles: str) -> dict[int, int]:
+    """Return how many atoms of each element a SMILES has, by atomic number. Raises DataError where it is no SMILES."""
+    return dict(Counter(int(atom.GetAtomicNum()) for atom in Chem.AddHs(parse(smiles)).GetAtoms()))
 
 
 def formula(smiles: str) -> str:

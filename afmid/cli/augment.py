@@ -12,21 +12,19 @@ from afmid.plugins import parse_options
 
 
 def augment(
-    scan: Annotated[str, typer.Argument(metavar="SCAN", help="scan file; - is stdin")],
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="scan file, or - for stdout", show_default=False)
-    ],
-    steps: Annotated[
-        str, typer.Option("--steps", metavar="A,B", help="what to do, in this order; see: afmid plugins")
-    ] = "noise,cutout",
-    seed: Annotated[int, typer.Option("--seed", help="of what is drawn; the same seed gives the same scan")] = 0,
+    scan: Annotated[str, typer.Argument(metavar="SCAN", hidden=True)],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="scan file, or - for stdout")],
+    steps: Annotated[str, typer.Option("--steps", metavar="A,B", help="what to do, in this order")] = "noise,cutout",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="the same seed gives the same scan")] = 0,
     settings: Settings = None,
     pixel: Pixel = None,
     step: Step = None,
     order: Order = None,
     force: Force = False,
 ) -> None:
-    """Make a simulated scan look measured: noise, drift, defects.
+    """Make a simulated scan look measured: noise, drift, missing patches.
+
+    SCAN is a scan file, or - for stdin. The steps there are, and what can be set of them: afmid plugins.
 
     \b
     afmid augment scan.npz -o noisy.npz --steps noise --set noise.level=0.2 --seed 7

@@ -28,7 +28,7 @@ import importlib, json
 from importlib.metadata import version
 for name, module in (("numpy", "numpy"), ("scipy", "scipy"), ("ase", "ase"), ("rdkit", "rdkit.Chem"),
                      ("matplotlib", "matplotlib"), ("safetensors", "safetensors"), ("pooch", "pooch")):
-    print(json.dumps({"name": name, "version": None, "failure": "its import crashes"}), flush=True)
+    print(json.dumps({"name": name, "version": None, "failure": None}), flush=True)  # the last word, if it crashes
     try:
         importlib.import_module(module)
         print(json.dumps({"name": name, "version": version(name), "failure": ""}), flush=True)
@@ -57,9 +57,10 @@ import json
 from importlib.metadata import version
 import pyopencl
 print(json.dumps({"pyopencl": version("pyopencl")}), flush=True)
+kinds = pyopencl.device_type
 for platform in pyopencl.get_platforms():
     for device in platform.get_devices():
-        kind = pyopencl.device_type.to_string(device.type).lower()
+        kind = "gpu" if device.type & kinds.GPU else "cpu" if device.type & kinds.CPU else "accelerator"
         found = {"name": device.name.strip(), "kind": kind, "platform": platform.name.strip()}
         print(json.dumps({**found, "compute_units": device.max_compute_units}), flush=True)
 """
@@ -133,9 +134,8 @@ def _packages(report: Report, found: list[dict[str, Any]], failure: str) -> None
     packages = {item["name"]: item for item in found}  # the last word on each
     report.found["packages"] = {name: item["version"] for name, item in packages.items()}
     for name, item in packages.items():
-        if item["failure"]:
-            crash = failure or item["failure"]
-            report.problems.append(f"{name} cannot be imported: {crash}; install it again: pip install {name}")
+        if why := failure if item["failure"] is None else item["failure"]:
+            report.problems.append(f"{name} cannot be imported: {why}; install it again: pip install {name}")
 
 
 def _torch(report: Report, found: list[dict[str, Any]], failure: str) -> None:

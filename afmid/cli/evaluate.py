@@ -20,19 +20,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    scans: Annotated[list[str], typer.Argument(metavar="SCAN...", help="scan files with their truth; - is stdin")],
+    scans: Annotated[list[str], typer.Argument(metavar="SCAN", hidden=True)],
     method: MethodName = None,
     weights: Weights = None,
-    metrics: Annotated[
-        str | None, typer.Option("--metrics", metavar="A,B", help="what to measure [default: all]; see: afmid plugins")
-    ] = None,
+    metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="which [default: all]")] = None,
     device: Device = "auto",
     settings: Settings = None,
     json_: Json = False,
 ) -> None:
-    """Identify scans whose molecule is known, as simulated ones, and say how right the answers are.
+    """Identify scans whose molecule is known, and say how right the answers are.
 
-    Each figure is a mean over n scans, with its 95 % interval (bootstrap).
+    SCAN is a file that holds its truth, as those of afmid simulate do, or - for stdin. Each figure is a mean over n
+    scans, with its 95 % interval (bootstrap). The metrics there are: afmid plugins.
 
     \b
     afmid evaluate test/*.npz --metrics atoms,elements

@@ -11,7 +11,7 @@ import typer
 
 from afmid.cli.options import Device, Force, Json, Order, Pixel, Settings, Step, check_inputs, registry, settings_of
 from afmid.cli.output import STANDARD, check_file, is_folder, made, note, print_table
-from afmid.errors import UsageError, WeightsError
+from afmid.errors import DataError, UsageError, WeightsError
 from afmid.offers import Identifier
 from afmid.plugins import Registry, parse_options
 
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 ALL = "all"
 CONFIDENT = 0.5
-NO_ANSWER = 3
+FAILED, NO_ANSWER = 1, 3  # exit codes
 IN_FOLDER = ("result.json", "maps.npz", "atoms.xyz", "picture.png")
 SUFFIXES = (".json", ".npz", ".xyz", ".sdf", ".png")
 
 MethodName = Annotated[
-    str | None, typer.Option("--method", "-m", help="name, or all; without it the one of the highest priority")
+    str | None,
+    typer.Option("--method", "-m", metavar="NAME", help="or all [default: with weights and of highest priority]"),
 ]
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="NAME|FILE", help="weights to use [default: those of the method]")
@@ -37,14 +38,14 @@ Weights = Annotated[
 
 
 def identify(
-    scans: Annotated[list[str], typer.Argument(metavar="SCAN...", help="scan files; - is stdin")],
+    scans: Annotated[list[str], typer.Argument(metavar="SCAN", hidden=True)],
     method: MethodName = None,
     weights: Weights = None,
     device: Device = "auto",
     settings: Settings = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="PATH", help="folder/ for all results, or one json, npz, xyz, sdf or png"),
+        typer.Option("--output", "-o", metavar="PATH", help="folder/ for all results, or a json, npz, xyz, sdf, png"),
     ] = None,
     json_: Json = False,
     pixel: Pixel = None,
@@ -54,7 +55,10 @@ def identify(
 ) -> None:
     """Say what a scan shows: maps, atoms, bonds, the molecule, and how sure that is.
 
-    Exit code 3: nothing was found, or no atom with a confidence of 0.5 or more.
+    SCAN is a file of afmid or ppafm (npz), a bare stack of images (npy, npz) with --pixel and --step, or - for stdin.
+    A folder/ receives result.json, maps.npz, atoms.xyz and picture.png; with several scans or methods, one folder for
+    each. Exit code 3: nothing was found, or of the atoms found none has a confidence of 0.5. Methods and what --set
+    sets of them: afmid plugins.
 
     \b
     afmid identify scan.npz -o result/
@@ -73,21 +77,28 @@ def identify(
 
     from afmid.io import read_scan, to_json
 
-    loaded = load(known, chosen, options, weights, device)
-    confident = False
+    loaded: list[Loaded] = []
+    failed = confident = False
     for path in scans:
-        scan = read_scan(path, pixel=pixel, step=step, order=order)
-        for part in loaded:
-            answer = part.answer(scan)
-            files = _files(targets[path, part.identifier.name]) if targets else []
-            written = [file for file in files if _write(scan, answer, file)]
-            if json_:
-                typer.echo(to_json(answer))
-            else:
-                _print_summary(path, answer, written)
-            confident |= is_confident(answer)
+        try:
+            scan = read_scan(path, pixel=pixel, step=step, order=order)
+            loaded = loaded or load(known, chosen, options, weights, device)
+            for part in loaded:
+                answer = part.answer(scan)
+                files = _files(targets[path, part.identifier.name]) if targets else []
+                written = [file for file in files if _write(scan, answer, file)]
+                if json_:
+                    typer.echo(to_json(answer))
+                else:
+                    _print_summary(path, answer, written)
+                confident |= is_confident(answer)
+        except DataError as error:  # the other scans are wanted all the same
+            note(str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(FAILED)
     if not confident:
-        note(f"no confident answer: nothing found that reaches {CONFIDENT}")
+        note(f"no confident answer: nothing was found that reaches {CONFIDENT}")
         raise typer.Exit(NO_ANSWER)
 
 

@@ -95,12 +95,11 @@ def main() -> NoReturn:
         code = _failed(_usage(error), error.exit_code)
     except AfmidError as error:
         code = _failed(str(error), error.exit_code)
-    except BrokenPipeError:  # whoever reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what stdout did not take is not tried again
         where = f"{error.filename}: " if error.filename else ""
-        code = _failed(where + _lowered(error.strerror or str(error)), 1)
+        quiet = isinstance(error, BrokenPipeError)  # whoever reads our output has seen enough
+        code = 1 if quiet else _failed(where + _lowered(error.strerror or str(error)), 1)
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

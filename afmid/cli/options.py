@@ -19,18 +19,22 @@ from afmid.plugins import Registry, checked, inner_model, installed
 
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
-Device = Annotated[str, typer.Option("--device", help="where to compute: auto, cpu, cuda or mps")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="where to compute: auto, cpu, cuda or mps")]
 Force = Annotated[bool, typer.Option("--force", help="write over files that exist")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object per line")]
-Pixel = Annotated[float | None, typer.Option("--pixel", help="pixel size, Å, of a stack that does not say")]
-Step = Annotated[float | None, typer.Option("--step", help="height between images, Å, of a stack that does not say")]
+Pixel = Annotated[
+    float | None, typer.Option("--pixel", metavar="NUMBER", help="pixel size of a file that does not tell, Å")
+]
+Step = Annotated[
+    float | None, typer.Option("--step", metavar="NUMBER", help="height between images of a file that does not tell, Å")
+]
 Order = Annotated[
     Literal["far-to-near", "near-to-far"] | None,
-    typer.Option("--order", help="order of the images of a stack that does not say"),
+    typer.Option("--order", metavar="ORDER", help="far-to-near or near-to-far: images of a file that does not tell"),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="set an option of what is chosen; see: afmid plugins NAME"),
+    typer.Option("--set", metavar="KEY=VALUE", help="set an option of what is chosen; may be repeated"),
 ]
 
 
@@ -42,22 +46,21 @@ def registry() -> Registry:
     return installed(tuple(sorted({name.strip() for name in names.split(",") if name.strip()})))
 
 
-def settings_of(name: str, pairs: Iterable[str] | None, among: Iterable[str]) -> list[str]:
+def settings_of(name: str, pairs: Iterable[str] | None, among: Sequence[str]) -> list[str]:
     """Return the "key=value" that are for `name`, where several (`among`) are set by "name.key=value".
 
     Raises:
         UsageError: a pair that names none of them.
     """
-    names = list(among)
     mine = []
     for pair in pairs or ():
-        owner, dot, _ = pair.partition("=")[0].partition(".")
-        if not dot and len(names) == 1:
+        owner, _, rest = pair.partition(".")
+        if owner in among:
+            mine += [rest] if owner == name else []
+        elif len(among) == 1:
             mine.append(pair)
-        elif not dot or owner not in names:
-            raise UsageError(f"--set {pair}: write NAME.KEY=VALUE, where NAME is one of: {', '.join(names)}")
-        elif owner == name:
-            mine.append(pair[len(owner) + 1 :])
+        else:
+            raise UsageError(f"--set {pair}: write NAME.KEY=VALUE, where NAME is one of: {', '.join(among)}")
     return mine
 
 

@@ -57,8 +57,9 @@ def _console(stderr: bool) -> "Console":
 
 
 def is_folder(output: str) -> bool:
-    """Return whether an output is meant as a folder: it ends in a slash, has no suffix, or is one already."""
-    return output.endswith("/") or not Path(output).suffix or Path(output).is_dir()
+    """Return whether an output is meant as a folder: it is one, ends in a slash, or is new and has no suffix."""
+    path = Path(output)
+    return path.is_dir() or output.endswith("/") or not (path.suffix or path.exists())
 
 
 def check_binary_stdout() -> None:

@@ -16,12 +16,13 @@ from afmid.weights import WeightsEntry, available
 
 
 def plugins(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="method, engine, step … whose options to show")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None,
     json_: Json = False,
 ) -> None:
-    """List what is installed: methods, trainers, engines, augmentations and metrics, and what failed to load.
+    """List what is installed, what it brings, and what failed to load.
+
+    With NAME, of a method, engine, augmentation, metric or plugin: its options, with unit, range and default.
+    AFMID_PLUGINS=a,b limits what is loaded.
 
     \b
     afmid plugins

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 @with_options(SimulationOptions, "options")
 def simulate(
-    molecules: Annotated[
-        list[str],
-        typer.Argument(metavar="MOLECULE...", help="file (xyz, sdf, mol), SMILES or known name; - is stdin"),
-    ],
+    molecules: Annotated[list[str], typer.Argument(metavar="MOLECULE", hidden=True)],
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="PATH", help="scan file, folder, or - for stdout [default: NAME.npz]"),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="draw the images into this file")] = None,
-    engine: Annotated[str, typer.Option("--engine", help="what simulates; auto takes the fastest")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="what simulates; auto: the fastest")] = "auto",
     device: Device = "auto",
     settings: Settings = None,
     force: Force = False,
     *,
     options: SimulationOptions,
 ) -> None:
-    """Simulate the scan of a molecule: constant-height images far to near, with the molecule itself as the truth.
+    """Simulate the scan of a molecule: Δf images at constant heights, far to near, with the molecule as their truth.
+
+    MOLECULE is a file (xyz, sdf, mol), a SMILES, a name such as PTCDA, or - for stdin. It is scanned as it lies, from
+    +z; one without a geometry is laid flat. Engines and what --set sets of them: afmid plugins.
 
     \b
     afmid simulate pentacene --plot pentacene.png
@@ -44,6 +44,7 @@ def simulate(
     from afmid.simulate import load_engine
     from afmid.simulate import simulate as run
 
+    options.effective_tip()  # raises where there is no such tip
     if len(molecules) > 1 and (plot or (output and not is_folder(output))):
         raise UsageError("several molecules need -o FOLDER/ and no --plot")
     if output == STANDARD:
@@ -60,7 +61,7 @@ def simulate(
         draw_scan(scans[0], made(plot))
     for scan, target in zip(scans, targets, strict=False):
         write_scan(scan, made(target))
-        if not output:
+        if output != str(target):
             note(f"wrote {target}")
     if output == STANDARD:
         write_scan(scans[0], STANDARD)

@@ -37,13 +37,15 @@ def weights_(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(json_: Json = False) -> None:
-    """List the weights of all installed methods: cached, shipped with the plugin, missing, or damaged.
+    """List weights and their state.
+
+    They are cached, shipped with the plugin, missing, or damaged.
 
     \b
     afmid weights list
     afmid weights list --json
     """
-    entries = weights.available(registry())
+    entries = _chosen(None)
     states = [weights.state(entry, _cache()) for entry in entries]
     if json_:
         for entry, state in zip(entries, states, strict=True):
@@ -55,7 +57,7 @@ def list_(json_: Json = False) -> None:
 
 @app.command()
 def fetch(names: Names = None, json_: Json = False) -> None:
-    """Fetch weights from the mirror or the plugin, check them, and print where they lie.
+    """Fetch and check weights, and print where they lie.
 
     \b
     afmid weights fetch
@@ -72,7 +74,9 @@ def fetch(names: Names = None, json_: Json = False) -> None:
 
 @app.command()
 def verify(names: Names = None, json_: Json = False) -> None:
-    """Compare every copy on this machine with its SHA-256; exit code 1 where one is damaged.
+    """Check every copy on this machine.
+
+    The exit code is 1 where one does not have the SHA-256 that its plugin lists.
 
     \b
     afmid weights verify
@@ -98,7 +102,9 @@ def export(
     names: Names = None,
     force: Force = False,
 ) -> None:
-    """Write weights and their weights.toml into a folder; that folder, or a web server on it, serves as a mirror.
+    """Write weights to a folder that serves as mirror.
+
+    It may be served over the web as well. Its weights.toml tells where the weights come from.
 
     \b
     afmid weights export -o mirror/
@@ -120,7 +126,12 @@ def _mirror() -> str | None:
 
 
 def _chosen(names: list[str] | None) -> list[weights.WeightsEntry]:
-    return [weights.find(registry(), name) for name in names] if names else weights.available(registry())
+    if names:
+        return [weights.find(registry(), name) for name in names]
+    entries = weights.available(registry())
+    if not entries:
+        note("no installed plugin brings weights; make some: afmid train METHOD")
+    return entries
 
 
 def _row(entry: weights.WeightsEntry, state: str) -> tuple[str, ...]:

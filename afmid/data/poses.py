@@ -52,7 +52,8 @@ def flat_rotation(molecule: Molecule) -> Array:
     """Return the rotation (3, 3) that lays the molecule's best plane into x and y."""
     centred = molecule.positions - molecule.positions.mean(0)
     axes = np.linalg.svd(centred, full_matrices=True)[2]
-    return axes * np.linalg.det(axes)  # no mirror image
+    rotation: Array = axes * np.linalg.det(axes)  # no mirror image
+    return rotation
 
 
 def draw_pose(molecule: Molecule, ranges: SceneRanges, rng: np.random.Generator) -> Molecule:
@@ -71,7 +72,7 @@ def draw_scene(
 ) -> Scene:
     """Return a scene of the molecule in a drawn pose, under a drawn tip, somewhere in the window.
 
-    A molecule that fits into the window stays whole in it where the offset allows; a larger one is cut.
+    A molecule that reaches over the window's edge is cut, as in a scan.
     """
     angle, radius = 2 * np.pi * rng.random(), ranges.tilt * np.sqrt(rng.random())
     changed = options.model_copy(update={
@@ -80,15 +81,18 @@ def draw_scene(
         "tilt_y": radius * np.sin(angle),
     })  # fmt: skip
     low, high = np.log(ranges.stiffness)
-    electric = {"charge": 0.0, "quadrupole": 0.0}
-    name = rng.choice(["charge", "quadrupole"])
-    electric[name] = rng.uniform(*getattr(ranges, name))
+    monopole = rng.random() < 0.5
     scene = changed.scene(draw_pose(molecule, ranges, rng))
     shift = rng.uniform(-ranges.offset, ranges.offset, size=2)
     return replace(
         scene,
         molecule=scene.molecule.moved((*shift, 0.0)),
-        tip=replace(scene.tip, lateral_stiffness=np.exp(rng.uniform(low, high)) * N_per_m, **electric),
+        tip=replace(
+            scene.tip,
+            lateral_stiffness=float(np.exp(rng.uniform(low, high))) * N_per_m,
+            charge=rng.uniform(*ranges.charge) if monopole else 0.0,
+            quadrupole=0.0 if monopole else rng.uniform(*ranges.quadrupole),
+        ),
     )
 
 

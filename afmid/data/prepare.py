@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import signal
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from afmid.data.pack import MoleculePack, concatenate, misfit
+from afmid.data.pack import MAX_ATOMS, MoleculePack, concatenate, misfit
 from afmid.errors import AfmidError, DataError
 from afmid.molecule import LEARNT, SYMBOLS, Molecule
 
@@ -82,7 +83,9 @@ def read_smiles_list(path: Path | str) -> Iterator[Row]:
             raw.seek(0)
             unpacked = stack.enter_context(gzip.open(raw)) if magic == GZIP else raw
             yield from _rows(io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline=""), path.name)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read as a list of SMILES: {reason}") from error
 
@@ -166,7 +169,7 @@ def _rows(file: TextIO, name: str) -> Iterator[Row]:
                 yield Row(smiles, record.get("source") or name, record.get("split") or None)
         return
     if "," in first:
-        raise DataError(f"{name}: its first line names no column 'smiles': {first[:80]!r}")
+        raise DataError(f"its first line names no column 'smiles': {first[:80]!r}")
     for line in (first, *_lines(file)):
         if (words := line.split()) and not words[0].startswith("#"):
             yield Row(words[0], name)
@@ -205,12 +208,14 @@ def _made(smiles: str, seed: int, conformers: int) -> _Made:
     from afmid import chem
 
     try:
-        elements = chem.elements(smiles)
+        atoms = chem.composition(smiles)
         inchikey = chem.inchikey(smiles)
     except DataError as error:
         return _Made(failure="smiles", detail=str(error))
-    if other := sorted(elements - set(LEARNT)):
+    if other := sorted(set(atoms) - set(LEARNT)):
         return _Made(failure="element", detail=f"{SYMBOLS[other[0]]} is not among the elements that are learnt")
+    if sum(atoms.values()) > MAX_ATOMS:
+        return _Made(failure="size", detail=f"has more than {MAX_ATOMS} atoms")
     try:
         made = tuple(chem.embed(smiles, seed + i) for i in range(conformers))
     except DataError as error:

@@ -28,6 +28,8 @@ def read_molecule(text: Path | str) -> Molecule:
     Raises:
         DataError: none of these, or a file that holds no molecule; the message says what was tried.
     """
+    if not str(text).strip():
+        raise DataError("no molecule given; give a file (xyz, sdf, mol), a SMILES or a name")
     if str(text) == STREAM or _is_file(text):
         source = source_of(text)
         try:
@@ -84,8 +86,6 @@ def _from_text(text: str, source: str) -> Molecule:
 def _from_words(text: str) -> Molecule:
     from afmid import chem
 
-    if not text:
-        raise DataError("no molecule given; give a file (xyz, sdf, mol), a SMILES or a name")
     if known := chem.find(text):
         name, smiles = known
         return chem.embed(smiles, name=name)

@@ -42,6 +42,8 @@ def from_text(text: str, name: str) -> Molecule:
     drawn = not (mol.GetConformer().Is3D() or text.splitlines()[1][20:22] == "3D")  # RDKit calls a planar molecule 2D
     mol.GetConformer().Set3D(not drawn)
     with rdBase.BlockLogs():
+        if not drawn:
+            Chem.AssignStereochemistryFrom3D(mol)
         full = Chem.AddHs(mol, addCoords=not drawn)
         smiles = str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
     if added := full.GetNumAtoms() - mol.GetNumAtoms():
@@ -61,6 +63,8 @@ def to_text(molecule: Molecule) -> str:
     from afmid.chem.bonds import sanitised, to_rdkit
 
     valid = sanitised(molecule)
+    if valid is not None:
+        Chem.AssignStereochemistryFrom3D(valid)
     mol = to_rdkit(molecule) if valid is None else valid
     mol.SetProp("_Name", " ".join((molecule.name or molecule.smiles).split())[:80])
     for atom, charge in zip(mol.GetAtoms(), molecule.charges.tolist(), strict=True):

@@ -90,7 +90,7 @@ def draw_scan(scan: Scan, path: Path) -> None:
 
 
 def draw_identification(scan: Scan, answer: Identification, path: Path) -> None:
-    """Draw what a method says: some of the scan's images, the maps, and the atoms on the nearest image.
+    """Draw what a method says: some of the scan's images, twelve maps at most, and the atoms on the nearest image.
 
     A ring is an atom found, as opaque as the method is sure of it; a cross is a true atom, where the scan knows them,
     paler the deeper it lies.
@@ -137,9 +137,8 @@ def _plain_style() -> Iterator[None]:
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        backend = matplotlib.rcParams["backend"]
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update({"backend": backend, "svg.hashsalt": "afmid", "font.size": 8.5})
+        matplotlib.rcParams.update({"font.size": 8.5, "svg.hashsalt": "afmid", "text.parse_math": False})
         yield
 
 
@@ -152,10 +151,10 @@ def _page(scan: Scan, title: str, about: Sequence[str], rows: Sequence[_Row]) ->
     height = TOP + LINE * len(about) + sum(HEAD + row.width * shape + row.foot for row in rows)
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     at = height - 0.32
-    figure.text(LEFT / WIDTH, at / height, title, size=13, weight="bold", parse_math=False)
+    figure.text(LEFT / WIDTH, at / height, title, size=13, weight="bold")
     for line in about:
         at -= LINE
-        figure.text(LEFT / WIDTH, at / height, line, size=8.5, color="0.35", parse_math=False)
+        figure.text(LEFT / WIDTH, at / height, line, size=8.5, color="0.35")
     at -= TOP - 0.32
     for row in rows:
         at -= HEAD + row.width * shape
@@ -163,7 +162,7 @@ def _page(scan: Scan, title: str, about: Sequence[str], rows: Sequence[_Row]) ->
             x, width = (LEFT + column * (row.width + row.gap)) / WIDTH, row.width / WIDTH
             axes = figure.add_axes((x, at / height, width, row.width * shape / height))
             image = panel.paint(axes)
-            axes.set_title(_line(panel.name.replace("_", " "), 30), size=9, pad=4, parse_math=False)
+            axes.set_title(_line(panel.name.replace("_", " "), 30), size=9, pad=4)
             if row.framed:
                 _frame(axes, first=column == 0)
             if panel.unit is not None:
@@ -191,7 +190,7 @@ def _colour_bar(axes: "Axes", image: "AxesImage", unit: str) -> None:
 
     bar = Colorbar(axes, image, orientation="horizontal", ticks=MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.tick_params(size=2, labelsize=7.5, color="0.4")
-    bar.set_label(_line(unit, 20) if unit not in ("", "1") else "", size=8, labelpad=1, parse_math=False)
+    bar.set_label(_line(unit, 20) if unit not in ("", "1") else "", size=8, labelpad=1)
 
 
 def _images(scan: Scan, most: int) -> list[_Panel]:
@@ -263,7 +262,7 @@ def _paint_atoms(axes: "Axes", scan: Scan, answer: Identification) -> "AxesImage
     below = axes.transAxes + ScaledTranslation(0, 0.1 - BAR, axes.figure.dpi_scale_trans)
     axes.legend(
         handles=signs, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, ncols=4, frameon=False,
-        fontsize=7.5, handletextpad=0.1, columnspacing=0.8, borderaxespad=0, borderpad=0,
+        fontsize=7.5, handletextpad=0, columnspacing=0.8, borderaxespad=0, borderpad=0,
     )  # fmt: skip
     return image
 
@@ -287,7 +286,7 @@ def _sign(marker: str, colour: str, rim: str, label: str) -> "Line2D":
 
     return Line2D(
         [], [], linestyle="", marker=marker, markersize=7, markeredgewidth=1.6, markerfacecolor="none",
-        markeredgecolor=colour, path_effects=[withStroke(linewidth=3.0, foreground=rim)], label=_line(label, 20),
+        markeredgecolor=colour, path_effects=[withStroke(linewidth=3.0, foreground=rim)], label=" " + _line(label, 20),
     )  # fmt: skip
 
 

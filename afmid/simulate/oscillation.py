@@ -8,7 +8,7 @@ The force is known every dz and taken as linear between, for which the integral 
 """
 
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,10 @@ from afmid.errors import DataError
 
 STATIC = 1e-6  # Å: amplitudes below this are the static limit
 
-Array = TypeVar("Array")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = TypeVar("Array", NDArray[np.float64], "Tensor")
 
 
 def oscillation_weights(dz: float, amplitude: float, f0: float, cantilever_stiffness: float) -> NDArray[np.float64]:
@@ -62,8 +65,8 @@ def frequency_shift(fz: Array, dz: float, amplitude: float, f0: float, cantileve
         DataError: fewer heights than one oscillation spans.
     """
     weights = oscillation_weights(dz, amplitude, f0, cantilever_stiffness)
-    heights, span = fz.shape[-1], len(weights)  # type: ignore[attr-defined]
+    heights, span = fz.shape[-1], len(weights)
     if heights < span:
         raise DataError(f"an amplitude of {amplitude} Å at steps of {dz} Å spans {span} heights; there are {heights}")
-    terms = (float(w) * fz[..., k : heights - span + 1 + k] for k, w in enumerate(weights))  # type: ignore[index]
-    return sum(terms)  # type: ignore[return-value]
+    images = heights - span + 1
+    return sum(float(w) * fz[..., k : k + images] for k, w in enumerate(weights))  # type: ignore[return-value]

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 
 
 def sample_law(molecule: Molecule, tip: Tip, points: Array) -> tuple[Array, Array, Array]:
-    """Return the sample's energy (P,) eV, force (P, 3) eV/Å and Hessian of the energy (P, 3, 3) eV/Å² at points (P, 3)."""
+    """Return the sample's energy (P,) eV, force (P, 3) eV/Å and the energy's Hessian (P, 3, 3) eV/Å² at points (P, 3)."""
     radii, depths = lennard_jones(molecule.numbers)
     probe_radius, probe_depth = lennard_jones(tip.number)
     well = (radii + probe_radius) ** 6  # R⁶
@@ -66,7 +66,7 @@ def sample_law(molecule: Molecule, tip: Tip, points: Array) -> tuple[Array, Arra
 
 
 def tip_law(tip: Tip, u: Array) -> tuple[Array, Array, Array]:
-    """Return the springs' energy (P,), force on the probe (P, 3) and Hessian (P, 3, 3) at u (P, 3), tip base to probe."""
+    """Return the springs' energy (P,), force (P, 3) and Hessian (P, 3, 3) at u (P, 3), from tip base to probe."""
     lateral = np.diag([1.0, 1.0, 0.0]) * tip.lateral_stiffness
     bend = u - np.array(tip.rest)
     r = np.linalg.norm(u, axis=1)

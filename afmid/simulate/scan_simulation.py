@@ -52,7 +52,8 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     def effective_tip(self) -> Tip:
         """Return the named tip with what the options change."""
         changes: dict[str, Any] = {"offset": (self.tilt_x, self.tilt_y)}
-        for name, unit in (("lateral_stiffness", N_per_m), ("radial_stiffness", N_per_m), ("charge", 1), ("quadrupole", 1)):
+        units = {"lateral_stiffness": N_per_m, "radial_stiffness": N_per_m, "charge": 1, "quadrupole": 1}
+        for name, unit in units.items():
             if (value := getattr(self, name)) is not None:
                 changes[name] = value * unit
         return replace(preset(self.tip), **changes)
@@ -65,7 +66,7 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         grid = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.size / self.pixels
         x, y = ((low + high) / 2)[:, None] + grid
         count = self.heights + len(self._weights()) - 1
-        z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count)[::-1]
+        z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count, dtype=np.float64)[::-1]
         return Scene(molecule, tip, x, y, z)
 
     def scan(self, scene: Scene, df: NDArray[np.float32]) -> Scan:

@@ -53,7 +53,7 @@ class TorchSimulator:
         DataError: double precision on mps.
     """
 
-    def __init__(self, device: str = "cpu", precision: str = "single", compile: bool = False, chunk: int = 0):
+    def __init__(self, device: str = "cpu", precision: str = "single", compile: bool = False, chunk: int = 0):  # noqa: A002
         self.device = torch.device(device)
         if self.device.type == "mps" and precision == "double":
             raise DataError("mps has no double precision; use the device cpu or single precision")
@@ -142,13 +142,13 @@ class TorchSimulator:
                 state.scatter_(2, where.expand_as(part), part)
             else:
                 state = part
-            going = state[12].count_nonzero(dim=1).max().item()
+            going = int(state[12].count_nonzero(dim=1).max())
             if not going:
                 break
             going = min(-(-going // 64) * 64, state.shape[2])  # in steps of 64, so that few shapes occur
             where = state[12].topk(going, dim=1).indices[None]  # (1, B, going): some settled ones fill up
             part = state.gather(2, where.expand(len(state), -1, -1))
-        return state[3:6], state[11], int(state[12].count_nonzero().item())
+        return state[3:6], state[11], int(state[12].count_nonzero())
 
 
 def _centre(scene: Scene) -> np.ndarray:
@@ -180,7 +180,7 @@ def _sample(atoms: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, ...
 
 def _step(state: Tensor, atoms: Tensor, tip: Tensor) -> Tensor:
     """Return the state (13, B, P) after one Newton step; settled probes stay where they are."""
-    bx, by, bz, ux, uy, uz, lx, ly, lz, gain, reach, fz_before, going = state.unbind()
+    bx, by, bz, ux, uy, uz, lx, ly, lz, gain, reach, _, going = state.unbind()
     lateral, radial, length, rest_x, rest_y, _ = tip.unbind()
     fx, fy, fz, hxx, hyy, hzz, hxy, hxz, hyz = _sample(atoms, bx + ux, by + uy, bz + uz)
     r2 = ux * ux + uy * uy + uz * uz

@@ -42,6 +42,14 @@ def install(folder: Path, name: str, content: str) -> None:
         (info / "entry_points.txt").write_text(f"[afmid]\n{name.removeprefix('afmid_')} = {name}\n")
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A folder for `run` in which the packages that take long to import are hidden, to be quick."""
+    for name in ("ase", "matplotlib", "rdkit", "scipy", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('hidden')")
+    return tmp_path
+
+
 def test_a_sound_installation_has_versions_devices_a_cache_and_no_problems(tmp_path):
     found = report(tmp_path, AFMID_PLUGINS="core")
     assert found["problems"] == []
@@ -55,16 +63,17 @@ def test_a_sound_installation_has_versions_devices_a_cache_and_no_problems(tmp_p
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_opencl_driver_that_crashes_takes_nothing_with_it(tmp_path):
-    install(tmp_path, "pyopencl", "import os\ndef get_platforms():\n    os.abort()")
-    found = report(tmp_path)
+def test_an_opencl_driver_that_crashes_takes_nothing_with_it(bare):
+    install(bare, "pyopencl", "import os\ndevice_type = None\ndef get_platforms():\n    os.abort()")
+    found = report(bare, code=1)
     assert found["opencl"] == {"pyopencl": "1.0", "devices": [], "failure": "crashes with SIGABRT"}
     assert any("OpenCL does not work: crashes with SIGABRT" in hint for hint in found["hints"])
+    assert found["packages"]["numpy"]
 
 
-def test_without_opencl_there_is_a_hint(tmp_path):
-    (tmp_path / "pyopencl.py").write_text("raise ModuleNotFoundError(\"No module named 'pyopencl'\")")
-    found = report(tmp_path)
+def test_without_opencl_there_is_a_hint(bare):
+    (bare / "pyopencl.py").write_text("raise ModuleNotFoundError(\"No module named 'pyopencl'\")")
+    found = report(bare, code=1)
     assert found["opencl"]["pyopencl"] is None
     assert any("pip install 'pyopencl[pocl]'" in hint for hint in found["hints"])
 
@@ -79,15 +88,16 @@ def test_the_report_for_people_says_the_same(tmp_path):
     assert "secret" not in lines
 
 
-def test_a_needed_package_that_is_broken_is_a_problem_and_exit_code_1(tmp_path):
-    (tmp_path / "ase.py").write_text("raise ImportError('no libxyz')")
-    (tmp_path / "pooch.py").write_text("import os; os.abort()")
-    (tmp_path / "torch.py").write_text("raise ImportError('no libcuda')")
-    found = report(tmp_path, code=1, AFMID_PLUGINS="core")
+def test_a_needed_package_that_is_broken_is_a_problem_and_exit_code_1(bare):
+    (bare / "pooch.py").write_text("import os; os.abort()")
+    found = report(bare, code=1, AFMID_PLUGINS="core")
     assert [problem.partition(";")[0] for problem in found["problems"]] == [
-        "ase cannot be imported: ImportError: no libxyz",
+        "scipy cannot be imported: ImportError: hidden",
+        "ase cannot be imported: ImportError: hidden",
+        "rdkit cannot be imported: ImportError: hidden",
+        "matplotlib cannot be imported: ImportError: hidden",
         "pooch cannot be imported: crashes with SIGABRT",
-        "torch cannot be imported: ImportError: no libcuda",
+        "torch cannot be imported: ImportError: hidden",
     ]
     assert found["packages"]["ase"] is found["packages"]["torch"] is None
     assert found["packages"]["numpy"]
@@ -114,16 +124,16 @@ def afmid_identify():
 """
 
 
-def test_damaged_weights_are_a_problem_and_missing_ones_a_hint(tmp_path):
-    install(tmp_path, "afmid_toy", PLUGIN)
-    (tmp_path / "weights.toml").write_text(INDEX)
-    found = report(tmp_path, AFMID_PLUGINS="toy")
+def test_damaged_weights_are_a_problem_and_missing_ones_a_hint(bare):
+    install(bare, "afmid_toy", PLUGIN)
+    (bare / "weights.toml").write_text(INDEX)
+    found = report(bare, code=1, AFMID_PLUGINS="toy")
     assert found["weights"] == [{"name": "toy", "state": "missing"}]
     assert any("afmid weights fetch toy" in hint for hint in found["hints"])
-    (tmp_path / "toy.safetensors").write_text("cut")
-    found = report(tmp_path, code=1, AFMID_PLUGINS="toy")
+    (bare / "toy.safetensors").write_text("cut")
+    found = report(bare, code=1, AFMID_PLUGINS="toy")
     assert found["weights"] == [{"name": "toy", "state": "damaged"}]
-    assert "install its plugin again" in found["problems"][0]
+    assert "install its plugin again" in found["problems"][-1]
 
 
 CRASHES = {

@@ -154,6 +154,13 @@ def test_an_unknown_name_is_wrong_usage(machine):
         assert "no weights 'tyo'; did you mean 'toy'?" in machine.run(*command, "tyo", code=2).stderr
 
 
+def test_where_no_plugin_brings_weights_there_is_a_line_that_says_so(machine):
+    (machine.package / "weights.toml").unlink()
+    for command in ("list", "fetch", "verify"):
+        [line] = machine.run(command).stderr.splitlines()
+        assert line == "afmid: no installed plugin brings weights; make some: afmid train METHOD"
+
+
 def test_help_stands_in_for_a_missing_command(machine):
     for words in ([], ["--help"]):
         help_ = machine.run(*words).stdout

@@ -66,7 +66,7 @@ def test_a_lennard_jones_force_gives_giessibls_integral():
 
 
 def test_the_large_amplitude_limit_of_an_inverse_square_force_is_giessibls():
-    """Δf → f₀/(k A^{3/2}) · C/(√2 π) ∫… for F = −C/z²: −f₀ C/(k A^{3/2} (2 z)^{3/2}), Giessibl, PRB 56, 16010 (1997)."""
+    """F = −C/z² gives Δf → −f₀ C/(k A^{3/2} (2 z)^{3/2}): Giessibl, PRB 56, 16010 (1997)."""
     amplitude, closest, strength, dz = 300.0, 3.0, 10.0, 0.005
     z = np.arange(2 * amplitude + closest + 1, closest - dz / 2, -dz)
     df = frequency_shift(-strength / z**2, dz, amplitude, **QPLUS)[-1]

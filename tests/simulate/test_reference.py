@@ -69,7 +69,7 @@ def test_the_quadrupole_is_the_limit_of_three_charges(bent):
     energy = sample_law(bent, Tip(quadrupole=quadrupole), point)[0] - sample_law(uncharged, Tip(), point)[0]
     c = quadrupole / h**2
     three = sum(
-        charge * (COULOMB * bent.charges / np.linalg.norm(point + [0, 0, dz] - bent.positions, axis=1)).sum()
+        charge * (COULOMB * bent.charges / np.linalg.norm(point + np.array([0, 0, dz]) - bent.positions, axis=1)).sum()
         for charge, dz in ((c, h), (-2 * c, 0.0), (c, -h))
     )
     assert_allclose(energy, three, rtol=1e-4)

@@ -39,7 +39,8 @@ def test_single_and_double_precision_agree(bent):
 
 def test_a_batch_equals_its_members_whatever_the_chunk(bent):
     other = replace(bent, numbers=bent.numbers[:3], positions=bent.positions[:3], charges=bent.charges[:3])
-    scenes = [Scene(bent, TIPS["CO"], X, Y, Z), Scene(other, TIPS["Xe"], X + 1, Y, Z + 0.3), Scene(bent, TIPS["Cl"], X, Y, Z)]
+    first, last = Scene(bent, TIPS["CO"], X, Y, Z), Scene(bent, TIPS["Cl"], X, Y, Z)
+    scenes = [first, Scene(other, TIPS["Xe"], X + 1, Y, Z + 0.3), last]
     together = TorchSimulator(chunk=10**6).forces(scenes)
     alone = torch.cat([TorchSimulator(chunk=100).forces([scene]) for scene in scenes])
     assert together.shape == (3, 12, 10, 20)

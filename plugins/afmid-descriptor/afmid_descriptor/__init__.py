@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from afmid import Identifier, Metric, Trainer, hookimpl
 from pydantic import BaseModel, Field
+
+from afmid import Identifier, Metric, Trainer, hookimpl
 
 __version__ = "0.1.0"
 

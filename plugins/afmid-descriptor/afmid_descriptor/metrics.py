@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from afmid import DataError, Identification, Molecule
 
+from afmid import DataError, Identification, Molecule
 from afmid_descriptor.model import BRANCHES
 from afmid_descriptor.targets import descriptor_maps
 

@@ -1,4 +1,4 @@
-"""The network of Alldritt et al., "Automated structure discovery in atomic force microscopy", Sci. Adv. 6, eaay6913 (2020).
+"""The network of Alldritt et al., "Automated structure discovery in AFM", Sci. Adv. 6, eaay6913 (2020).
 
 A stack of ten Δf images becomes three maps. Layer by layer this is the published network, with its 122,811 parameters:
 three 3D convolutions with average pooling, the remaining heights folded into channels, two 2D convolutions, and one
@@ -16,16 +16,17 @@ As in the paper, pooling ten heights by two twice leaves out the fifth pair: the
 through the convolutions before it.
 """
 
+import json
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import avg_pool3d, interpolate, leaky_relu, relu
 
 HEIGHTS = 10  # images in a stack
 STRIDE = 8  # X and Y must be multiples of this
 SLOPE = 0.1  # of LeakyReLU
-BRANCHES = {"disks": (0.01, False), "spheres": (0.1, True), "height": (0.5, True)}  # map: initial bias, ends in a ReLU
+BRANCHES = {"disks": (0.01, False), "spheres": (0.1, True), "height": (0.5, True)}  # map: initial bias, ends in ReLU
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Config:
     encoder: tuple[int, int, int] = (4, 8, 16)
     middle: int = 64
     branch: int = 16
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Return the configuration that a weights file bears; ValueError or TypeError where it is none."""
+        fields = json.loads(text)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 class DescriptorCNN(nn.Module):
@@ -49,7 +56,7 @@ class DescriptorCNN(nn.Module):
         folded = c * (HEIGHTS // 2 // 2)
         self.middle = nn.ModuleList(_conv(nn.Conv2d, i, middle) for i in (folded, middle))
         self.branches = nn.ModuleDict(
-            {name: Branch(middle, self.config.branch, bias, relu) for name, (bias, relu) in BRANCHES.items()}
+            {name: Branch(middle, self.config.branch, bias, positive) for name, (bias, positive) in BRANCHES.items()}
         )
 
     def forward(self, df: Tensor) -> Tensor:
@@ -59,7 +66,7 @@ class DescriptorCNN(nn.Module):
         """
         h = df.permute(0, 3, 1, 2).unsqueeze(1)  # (B, 1, 10, X, Y): heights before pixels is several times faster
         for conv, pool in zip(self.encoder, (2, 2, (1, 2, 2)), strict=True):
-            h = F.avg_pool3d(_activate(conv(h)), pool)
+            h = avg_pool3d(_activate(conv(h)), pool)
         h = h.transpose(1, 2).flatten(1, 2)  # (B, 2 C, X/8, Y/8): height z and channel c at index z C + c
         for conv in self.middle:
             h = _activate(conv(h))
@@ -69,9 +76,9 @@ class DescriptorCNN(nn.Module):
 class Branch(nn.Module):
     """Upsample three times by two to one map, (B, 1, 8 X, 8 Y) from (B, channels, X, Y)."""
 
-    def __init__(self, channels: int, width: int, bias: float, relu: bool):
+    def __init__(self, channels: int, width: int, bias: float, positive: bool):
         super().__init__()
-        self.relu = relu
+        self.positive = positive
         self.convs = nn.ModuleList(_conv(nn.Conv2d, i, width) for i in (channels, *[width] * 5))
         self.last = _conv(nn.Conv2d, width, 1)
         nn.init.zeros_(self.last.weight)
@@ -80,10 +87,10 @@ class Branch(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         for index, conv in enumerate(self.convs):
             if index % 2 == 0:
-                h = F.interpolate(h, scale_factor=2, mode="nearest")
+                h = interpolate(h, scale_factor=2, mode="nearest")
             h = _activate(conv(h))
         h = self.last(h)
-        return F.relu(h) if self.relu else h
+        return relu(h) if self.positive else h
 
 
 def _conv(kind: type, inputs: int, outputs: int) -> nn.Module:
@@ -94,4 +101,4 @@ def _conv(kind: type, inputs: int, outputs: int) -> nn.Module:
 
 
 def _activate(h: Tensor) -> Tensor:
-    return F.leaky_relu(h, SLOPE)
+    return leaky_relu(h, SLOPE)

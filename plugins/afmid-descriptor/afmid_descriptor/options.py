@@ -1,9 +1,10 @@
 """What users can set; light, so that listing the options imports no torch."""
 
+from pydantic import Field
+
 from afmid.data.poses import SceneRanges
 from afmid.recipe import Recipe
 from afmid.simulate import SimulationOptions
-from pydantic import Field
 
 
 class DescriptorRecipe(Recipe):

@@ -10,18 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
 from afmid.data.augment import Cutout, Noise, Normalise, PlaneShift
 from afmid.data.pack import MoleculePack
 from afmid.data.poses import draw_scene
 from afmid.simulate import Scene, frequency_shift
 from afmid.simulate.torch_engine import TorchSimulator
 from afmid.units import N_per_m
-from torch import Tensor, nn
-from torch.nn import functional as F
-
 from afmid_descriptor import __version__
-from afmid_descriptor.model import BRANCHES, DescriptorCNN
+from afmid_descriptor.model import BRANCHES, HEIGHTS, DescriptorCNN
 from afmid_descriptor.options import DescriptorRecipe
+from afmid_descriptor.stack import fill_heights
 from afmid_descriptor.targets import descriptor_maps
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class DescriptorTask:
         figures = {"loss": float(torch.stack([self.loss(model, b) for b in self._validation]).mean())}
         for k, name in enumerate(BRANCHES):
             pair = torch.stack([predicted[:, k].flatten(), truth[:, k].flatten()])
-            figures[f"{name}_mse"] = float(F.mse_loss(*pair))
+            figures[f"{name}_mse"] = float(mse_loss(*pair))
             figures[f"{name}_correlation"] = float(torch.corrcoef(pair)[0, 1])
         return figures
 
@@ -119,20 +120,20 @@ class DescriptorTask:
 
     def _measured(self, df: Tensor, rng: np.random.Generator) -> Tensor:
         """Return stacks as a microscope would bring them, normalised: noisy, at times drifted, with images missing."""
-        recipe, generator = self.recipe, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        recipe, generator = self.recipe, torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
         steps = [Noise(recipe.noise, "drawn"), Normalise()]
         if rng.random() < recipe.drifted:
             steps.insert(0, PlaneShift(recipe.drift, 2 * recipe.drift))
         if rng.random() < recipe.cut:
             steps.append(Cutout(tries=5, probability=0.2, smallest=0.001, largest=0.01, aspect=10.0))
-        df = df.clone()
-        for stack in df:
-            if rng.random() < recipe.fewer:
-                missing = df.shape[-1] - int(rng.integers(recipe.fewest, df.shape[-1]))
-                stack[..., :missing] = stack[..., missing : missing + 1]
+        df = torch.cat([fill_heights(stack[None, ..., self._missing(rng) :]) for stack in df])
         for augment in steps:
             df, _ = augment(df, df.new_empty(0), generator)
         return df
+
+    def _missing(self, rng: np.random.Generator) -> int:
+        """Return how many of the far images a stack lacks."""
+        return int(rng.integers(1, HEIGHTS - self.recipe.fewest + 1)) if rng.random() < self.recipe.fewer else 0
 
     def _maps(self, scenes: list[Scene]) -> Tensor:
         longest = max(len(scene.molecule) for scene in scenes)

@@ -1,15 +1,15 @@
-"""From any scan to what the network sees: 0.125 Å pixels, ten images 0.1 Å apart, each of zero mean and unit variance."""
+"""From any scan to what the network sees: 0.125 Å pixels, ten images 0.1 Å apart, normalised one by one."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from afmid import DataError, Scan
-from afmid.data.augment import Normalise
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
+from afmid import DataError, Scan
+from afmid.data.augment import Normalise
 from afmid_descriptor.model import HEIGHTS
 
 PIXEL = 0.125  # Å
@@ -35,7 +35,7 @@ class Stack:
 
 
 def fill_heights(df: Tensor) -> Tensor:
-    """Return the ten nearest images of stacks (B, X, Y, Z); where there are fewer, the farthest is repeated in front."""
+    """Return the ten nearest images of stacks (B, X, Y, Z); of fewer, the farthest is repeated in front."""
     missing = max(0, HEIGHTS - df.shape[3])
     return torch.cat([df[..., :1].expand(-1, -1, -1, missing), df[..., -HEIGHTS:]], 3)
 
@@ -75,7 +75,7 @@ def resample(images: Tensor, shape: tuple[int, int]) -> Tensor:
     """Return images (C, X, Y) on `shape` pixels over the same area, linear, averaged where pixels become coarser."""
     if images.shape[1:] == shape:
         return images
-    return F.interpolate(images[None], shape, mode="bilinear", align_corners=False, antialias=True)[0]
+    return interpolate(images[None], shape, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def _even_heights(scan: Scan) -> tuple[NDArray[np.float32], str]:
@@ -104,14 +104,12 @@ def _axis(scan: Scan, name: str) -> NDArray[np.float64]:
             f"{_where(scan)}pixels along {name} are {spacing.min():.3g}–{spacing.max():.3g} Å apart; "
             "resample the scan to even pixels first"
         )
-    if abs(pixel / PIXEL - 1) <= TOLERANCE:
-        count = len(axis)
-    else:
-        count = max(1, round(len(axis) * pixel / PIXEL))
+    close = abs(pixel / PIXEL - 1) <= TOLERANCE
+    count = len(axis) if close else max(2, round(len(axis) * pixel / PIXEL))
     if count > LARGEST:
         raise DataError(
-            f"{_where(scan)}the scan is {len(axis) * pixel:.0f} Å wide along {name}; the descriptor network takes up to "
-            f"{LARGEST * PIXEL:.0f} Å: crop it to the molecule"
+            f"{_where(scan)}the scan is {len(axis) * pixel:.0f} Å wide along {name}; the descriptor network takes "
+            f"up to {LARGEST * PIXEL:.0f} Å: crop it to the molecule"
         )
     return axis[0] - pixel / 2 + (np.arange(count) + 0.5) * (len(axis) * pixel / count)
 

@@ -16,10 +16,11 @@ alone can be computed from any answer's atoms.
 from functools import cache
 
 import torch
+from torch import Tensor
+
 from afmid import DataError
 from afmid.molecule import SYMBOLS
 from afmid.simulate.elements import lennard_jones
-from torch import Tensor
 
 DISK_RADIUS = {
     "H": 0.365, "C": 0.735, "N": 0.70, "O": 0.665, "F": 0.605, "Si": 1.105,
@@ -32,14 +33,17 @@ HEIGHT_FORCE = 0.1  # eV/Å
 HEIGHT_DEPTH = 2.0  # Å
 OXYGEN = 8
 _STEP = 0.25  # Å between the heights at which the force is compared with HEIGHT_FORCE
-_NEWTON_STEPS = 3  # from 0.25 Å to below 1e-4 Å
+_NEWTON_STEPS = 3  # from 0.25 Å to below 1e-5 Å
 _CHUNK, _CHUNK_ELSEWHERE = 1 << 17, 1 << 26  # pairs of pixel and atom at once: on a CPU what its cache holds
 _CORE = 0.25  # Å²: nearer to an atom the force is that at this distance
 _FAR = 1e3  # Å: where padding atoms are put
 
 
 @torch.no_grad()
-def descriptor_maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor, probe: int = OXYGEN) -> Tensor:
+def descriptor_maps(
+    numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor,
+    probe: int = OXYGEN, offset: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Return disks (no unit), spheres (Å) and height (Å), (B, 3, X, Y), of the dtype and on the device of `positions`.
 
     Args:
@@ -48,27 +52,37 @@ def descriptor_maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor,
         mask: bool (B, N), True at atoms, False at padding; each sample has at least one atom.
         x, y: pixel positions (Å), (B, X) and (B, Y).
         probe: atomic number of the probe particle, for the height map.
+        offset: Å, (B, 2), rest position of a tilted tip's probe. With it the height map shows at a pixel what the probe
+            meets there, as in the published training data; without it all three maps show the molecule where it is.
 
     Raises:
         DataError: an element that has no disk radius.
     """
+    if offset is None:
+        offset = positions.new_zeros(len(positions), 2)
+    samples = numbers, positions, mask, x, y, offset
     if positions.device.type == "cpu" and len(numbers) > 1:  # one by one, without the padding, is faster on a CPU
-        samples = zip(numbers, positions, mask, x, y, strict=True)
-        return torch.cat([
-            descriptor_maps(n[m][None], p[m][None], m[m][None], x_[None], y_[None], probe) for n, p, m, x_, y_ in samples
-        ])  # fmt: skip
-    radii, depths, disks = (t.to(positions) for t in _parameters(numbers.where(mask, OXYGEN)))
+        alone = ((n[m], p[m], m[m], *rest) for n, p, m, *rest in zip(*samples, strict=True))
+        return torch.cat([_maps(*(t[None] for t in sample), probe) for sample in alone])
+    return _maps(*samples, probe)
+
+
+def _maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor, offset: Tensor, probe: int) -> Tensor:
+    radii, depths, disk_radii = (t.to(positions) for t in _parameters(numbers.where(mask, OXYGEN)))
     z = positions[..., 2].where(mask, -torch.inf)
     z = (z - z.amax(1, keepdim=True)).clamp_min(-_FAR)  # (B, N): 0 at the highest atom, far below where there is none
-    rho2 = (x[:, :, None] - positions[:, None, :, 0])[:, :, None].square() \
-        + (y[:, :, None] - positions[:, None, :, 1])[:, None].square()  # (B, X, Y, N)
-    rho2 = rho2.flatten(1, 2)
-    maps = torch.stack([
-        atomic_disks(rho2, z, radii, disks),
-        vdw_spheres(rho2, z, radii),
-        height_map(rho2, z, radii, depths, probe),
-    ], 1)  # fmt: skip
+    rho2 = _lateral(positions, x, y)
+    probe_rho2 = _lateral(positions, x + offset[:, :1], y + offset[:, 1:]) if offset.any() else rho2
+    disks = atomic_disks(rho2, z, radii, disk_radii)
+    maps = torch.stack([disks, vdw_spheres(rho2, z, radii), height_map(probe_rho2, z, radii, depths, probe)], 1)
     return maps.unflatten(2, (x.shape[1], y.shape[1]))
+
+
+def _lateral(positions: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return squared lateral distances (Å²) of atoms (B, N, 3) from all pixels, (B, X·Y, N)."""
+    dx = (x[:, :, None] - positions[:, None, :, 0]).square()
+    dy = (y[:, :, None] - positions[:, None, :, 1]).square()
+    return (dx[:, :, None] + dy[:, None]).flatten(1, 2)
 
 
 def atomic_disks(rho2: Tensor, z: Tensor, radii: Tensor, disk_radii: Tensor) -> Tensor:
@@ -86,7 +100,7 @@ def disk_weight(z: Tensor, radii: Tensor) -> Tensor:
 
 
 def vdw_spheres(rho2: Tensor, z: Tensor, radii: Tensor) -> Tensor:
-    """Return the spheres map (B, P), Å, from squared lateral distances (B, P, N) and the atoms' z and radii (B, N), Å."""
+    """Return the spheres map (B, P) from squared lateral distances (B, P, N) and the atoms' z and radii (B, N), Å."""
     radii = radii - SPHERE_SHRINK
     top = (z + radii).amax(1, keepdim=True)
     lowest = top - SPHERE_DEPTH
@@ -96,7 +110,7 @@ def vdw_spheres(rho2: Tensor, z: Tensor, radii: Tensor) -> Tensor:
 
 
 def height_map(rho2: Tensor, z: Tensor, radii: Tensor, depths: Tensor, probe: int = OXYGEN) -> Tensor:
-    """Return the height map (B, P), Å, from squared lateral distances (B, P, N) and the atoms' z, R and E (B, N), Å and eV.
+    """Return the height map (B, P) from squared lateral distances (B, P, N) and the atoms' z, R and E (B, N), Å, eV.
 
     The force is compared with its threshold on planes 0.25 Å apart, from where all atoms still attract the probe
     downwards; the first crossing is then refined by Newton's method inside its two planes.
@@ -104,14 +118,14 @@ def height_map(rho2: Tensor, z: Tensor, radii: Tensor, depths: Tensor, probe: in
     (probe_radius,), (probe_depth,) = lennard_jones([probe])
     reach = radii + float(probe_radius)  # (B, N): where a pair's force is zero
     attract = 12 * (depths * float(probe_depth)).sqrt() * reach**6
-    law = torch.stack([attract * reach**6, attract], 1)  # (B, 2, N): F_z = Σ Δz (law_0 / s⁷ − law_1 / s⁴), s = distance²
+    law = torch.stack([attract * reach**6, attract], 1)  # (B, 2, N): F = Σ Δz (law_0/s⁷ − law_1/s⁴), s = distance²
     start = (z + reach).amax(1)  # (B,)
     stop = start.clone().fill_(-torch.inf)
     crossed = torch.full_like(rho2[..., 0], -torch.inf)  # (B, P): the highest plane on which the force is too strong
     plane, lowest = start, z.where(z > -_FAR, 0).amin(1)
     while (plane > stop.maximum(lowest)).any():
         plane = plane - _STEP
-        strong = _force(rho2, (plane[:, None] - z), law) >= HEIGHT_FORCE
+        strong = _force(rho2, plane[:, None] - z, law) >= HEIGHT_FORCE
         crossed = torch.where(strong & crossed.isneginf(), plane[:, None], crossed)
         stop = crossed.amax(1) - HEIGHT_DEPTH
     sample, pixel = torch.nonzero(crossed > -torch.inf, as_tuple=True)
@@ -141,7 +155,7 @@ def _force(rho2: Tensor, dz: Tensor, law: Tensor) -> Tensor:
 
 
 def _refine(low: Tensor, rho2: Tensor, z: Tensor, law: Tensor) -> Tensor:
-    """Return where the force crosses its threshold between `low` (M,) and a step above; (M, N) or (M, 2, N) all else."""
+    """Return where the force crosses its threshold between `low` (M,) and a step above; `law` is (M, 2, N)."""
     high, height = low + _STEP, low.clone()
     for _ in range(_NEWTON_STEPS):
         dz = height[:, None] - z
@@ -149,10 +163,11 @@ def _refine(low: Tensor, rho2: Tensor, z: Tensor, law: Tensor) -> Tensor:
         fourth = inverse.square().square_()
         attract = law[:, 1] * fourth
         repel = fourth.mul_(inverse).mul_(inverse).mul_(inverse).mul_(law[:, 0])
-        excess = torch.linalg.vecdot(dz, repel - attract) - HEIGHT_FORCE
+        force = torch.linalg.vecdot(dz, repel - attract)
         slope = (repel - attract).sum(1) - torch.linalg.vecdot(dz.square_().mul_(inverse), 14 * repel - 8 * attract)
-        low, high = torch.where(excess >= 0, height, low), torch.where(excess < 0, height, high)
-        newton = height - excess / slope
+        strong = force >= HEIGHT_FORCE
+        low, high = torch.where(strong, height, low), torch.where(strong, high, height)
+        newton = height - (force / HEIGHT_FORCE).log() * force / slope  # the logarithm is nearly a straight line
         height = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
     return height
 

@@ -1,0 +1,34 @@
+# afmid: `make demo` shows what it does, `make test` checks that it works. Both set up .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*)
+SOURCES := pyproject.toml constraints.txt $(PLUGINS:=/pyproject.toml)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/afmid simulate PTCDA -o demo/PTCDA.npz --force
+	$(BIN)/afmid identify demo/PTCDA.npz -o demo/PTCDA/ --force
+
+test: $(VENV)/developer
+	$(BIN)/python -m pytest --quiet
+
+lint: $(VENV)/developer
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(VENV)/installed: $(SOURCES)
+	@echo "installing afmid into $(VENV); the first time takes a few minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable . $(PLUGINS:%=--editable ./%)
+	@touch $@
+
+$(VENV)/developer: $(VENV)/installed
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

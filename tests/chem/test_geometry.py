@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.distance import pdist
+
+from afmid.chem import embed, inchikey, lay_flat
+from afmid.errors import DataError
+from afmid.io.sdf_file import from_text, to_text
+
+CLOUDS = hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=1, max_side=8).map(lambda s: (*s, 3)),
+                    elements=st.floats(-20, 20))  # fmt: skip
+
+
+@given(CLOUDS)
+def test_laying_flat_is_a_rotation_about_the_centre_that_orders_the_extents(positions):
+    flat = lay_flat(positions)
+    assert_allclose(pdist(flat), pdist(positions), atol=1e-9)
+    assert_allclose(flat.mean(0), 0, atol=1e-9)
+    spread = (flat**2).sum(0)
+    assert spread[0] >= spread[1] - 1e-6
+    assert spread[1] >= spread[2] - 1e-6
+
+
+@given(CLOUDS.filter(lambda p: len(p) > 3))
+def test_laying_flat_keeps_handedness(positions):
+    def volume(p):
+        return np.linalg.det(p[1:4] - p[0])
+
+    assert_allclose(volume(lay_flat(positions)), volume(positions), atol=1e-6)
+
+
+@pytest.mark.parametrize("smiles", ["CCCCCO", "O.CCCCC", "C[C@H](N)C(=O)O"])
+def test_the_same_seed_gives_the_same_molecule_and_another_seed_another(smiles):
+    first, again, other = embed(smiles, 3), embed(smiles, 3), embed(smiles, 4)
+    assert_array_equal(first.positions, again.positions)
+    assert_array_equal(first.charges, again.charges)
+    assert np.abs(first.positions - other.positions).max() > 1e-4
+
+
+def test_benzene_is_the_ring_of_the_textbook_and_lies_flat():
+    benzene = embed("c1ccccc1")
+    lengths = np.linalg.norm(np.diff(benzene.positions[benzene.bonds], axis=1)[:, 0], axis=1)
+    assert_allclose(lengths[benzene.orders == 1.5], 1.39, atol=0.01)
+    assert_allclose(lengths[benzene.orders == 1.0], 1.09, atol=0.01)
+    assert_allclose(benzene.positions[:, 2], 0, atol=0.01)
+    assert_allclose(benzene.positions.mean(0), 0, atol=1e-9)
+    assert_allclose(benzene.charges.sum(), 0, atol=1e-9)
+    assert benzene.smiles == "c1ccccc1"
+
+
+def test_stereochemistry_is_that_of_the_smiles():
+    for smiles in ("CC1(C)[C@H]2CC[C@]1(C)C(=O)C2", "F/C=C/Cl", "F/C=C\\Cl", "C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"):
+        assert inchikey(from_text(to_text(embed(smiles)), "").smiles) == inchikey(smiles)
+
+
+def test_fragments_do_not_lie_inside_each_other():
+    cluster = embed("O.O.c1ccccc1")
+    fragments = [[0], [1], list(range(2, 8))]
+    for i, a in enumerate(fragments):
+        for b in fragments[:i]:
+            gaps = cluster.positions[a][:, None] - cluster.positions[b][None]
+            assert np.linalg.norm(gaps, axis=-1).min() > 2.2
+
+
+def test_cyclo_18_carbon_is_laid_on_a_circle():
+    ring = embed("c1c#cc#cc#cc#cc#cc#cc#cc#cc#1")
+    radii = np.linalg.norm(ring.positions, axis=1)
+    assert_allclose(radii, radii.mean(), rtol=0.05)
+    assert radii.mean() == pytest.approx(3.7, abs=0.3)  # Kaiser et al., Science 365, 1299 (2019)
+
+
+def test_boron_is_relaxed_although_mmff94_does_not_know_it():
+    molecule = embed("OB(O)c1ccccc1")
+    lengths = {
+        tuple(sorted(molecule.symbols[i] for i in bond)): np.linalg.norm(np.subtract(*molecule.positions[bond]))
+        for bond in molecule.bonds
+    }
+    assert 1.3 < lengths["B", "O"] < 1.5
+
+
+@pytest.mark.parametrize(
+    ("smiles", "says"),
+    [
+        ("xyz", "no valid SMILES"),
+        ("", "the SMILES is empty"),
+        ("C*C", "without an element"),
+        ("C" * 200, "602 atoms; afmid places up to 500"),
+        ("CC12OC3CC1C=CC32", "no 3D geometry found"),
+    ],
+)
+def test_what_has_no_geometry_is_said(smiles, says, capfd):
+    with pytest.raises(DataError, match=says):
+        embed(smiles)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,54 @@
+import pytest
+
+from afmid.chem import SmilesError, find, formula, inchikey, known
+from afmid.chem.names import composition
+from afmid.errors import DataError
+
+
+def test_every_known_molecule_is_a_valid_smiles_under_a_name_of_its_own():
+    assert len(known()) > 60
+    assert len({name.casefold() for name in known()}) == len(known())
+    for smiles in known().values():
+        assert len(inchikey(smiles)) == 27
+
+
+@pytest.mark.parametrize(
+    ("name", "hill"),
+    [
+        ("pentacene", "C22H14"),
+        ("PTCDA", "C24H8O6"),
+        ("HBC", "C42H18"),
+        ("camphor", "C10H16O"),
+        ("benzene", "C6H6"),
+        ("porphine", "C20H14N4"),
+    ],
+)
+def test_known_molecules_have_the_formula_of_the_literature(name, hill):
+    assert formula(find(name)[1]) == hill
+
+
+def test_names_are_found_in_any_case_and_others_are_not():
+    assert find(" ptcda ") == ("PTCDA", known()["PTCDA"])
+    assert find("unobtainium") is None
+
+
+def test_inchikeys_do_not_depend_on_how_the_smiles_is_written():
+    assert inchikey("OCC") == inchikey("C(O)C") == "LFQSCWFLJHTTHZ-UHFFFAOYSA-N"
+
+
+def test_the_composition_counts_hydrogens_too():
+    assert composition("C[Si](C)(C)Br") == {6: 3, 14: 1, 35: 1, 1: 9}
+
+
+@pytest.mark.parametrize("smiles", ["xyz", "c1ccc", "C(C)(C)(C)(C)C", "C" * 5001])
+def test_what_is_no_smiles_is_said(smiles, capfd):
+    for ask in (inchikey, formula, composition):
+        with pytest.raises(SmilesError, match="SMILES"):
+            ask(smiles)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("smiles", ["", "*C"])
+def test_a_smiles_without_atoms_or_elements_is_an_error(smiles):
+    with pytest.raises(DataError):
+        inchikey(smiles)

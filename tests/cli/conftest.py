@@ -1,0 +1,30 @@
+"""What the tests of the commands share: a stranger's plugin, and a scan."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+METADATA = "Metadata-Version: 2.1\nName: afmid-stranger\nVersion: 1.0\n"
+SMALL = ("--pixels", "24", "--heights", "2")
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which the stranger's plugin is installed, and no other beside the core."""
+    site = tmp_path_factory.mktemp("site")
+    shutil.copy(Path(__file__).with_name("stranger.py"), site)
+    record = site / "afmid_stranger-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text(METADATA)
+    (record / "entry_points.txt").write_text("[afmid]\nstranger = stranger\n")
+    return {"PYTHONPATH": str(site), "AFMID_PLUGINS": "stranger"}
+
+
+@pytest.fixture(scope="session")
+def scan(afmid: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small scan of benzene, with its truth."""
+    path = tmp_path_factory.mktemp("scan") / "benzene.npz"
+    assert afmid("simulate", "benzene", "-o", path, *SMALL).returncode == 0
+    return path

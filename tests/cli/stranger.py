@@ -1,0 +1,108 @@
+"""A plugin for the tests of the commands: quick methods, a trainer that learns a straight line, a metric."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from afmid import Atom, DataError, Identification, Identifier, Map, Metric, Trainer, hookimpl
+from afmid.recipe import Recipe
+
+
+class Options(BaseModel, extra="forbid"):
+    element: str = Field("C", description="element to answer with")
+    confidence: float = Field(0.6, ge=0, le=1, description="how sure to be")
+    fault: Literal["none", "bug"] = Field("none", description="what to do wrong")
+
+
+class Brightest:
+    """An atom stands where the nearest image is brightest."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def identify(self, scans: Any, options: Options, prefix: Any = None) -> Identification:
+        scan, image = scans[0], scans[0].df[:, :, -1]
+        if image.size < 100:
+            raise DataError(f"{self.name} needs 100 pixels, the scan has {image.size}; scan a wider window")
+        if options.fault == "bug":
+            raise ZeroDivisionError("a bug")
+        i, j = np.unravel_index(image.argmax(), image.shape)
+        atom = Atom(options.element, float(scan.x[i]), float(scan.y[j]), 0.0, options.confidence)
+        return Identification(
+            self.name, "1.0", scan.x, scan.y, source=scan.source, atoms=(atom,), maps={"nearest": Map(image, "Hz")}
+        )
+
+
+class Silent:
+    """Says nothing."""
+
+    def identify(self, scans: Any, options: Any, prefix: Any = None) -> Identification:
+        return Identification("silent", "1.0", scans[0].x, scans[0].y)
+
+
+class LineRecipe(Recipe):
+    """A short run."""
+
+    steps: int = Field(60, ge=1, description="optimizer steps")
+    validate_every: int = Field(20, ge=1, description="steps between validations")
+    pause: float = Field(0.0, ge=0, description="wait before each batch, s")
+
+
+def _load_line(recipe: LineRecipe, pack: Any, device: str) -> Any:
+    import time
+
+    import torch
+
+    class Line:
+        model = torch.nn.Linear(1, 1)
+
+        def batch(self, step: int) -> Any:
+            time.sleep(recipe.pause)
+            x = torch.rand(recipe.batch, 1, generator=torch.Generator().manual_seed(step))
+            return x, 2 * x + 1
+
+        def loss(self, model: Any, batch: Any) -> Any:
+            return (model(batch[0]) - batch[1]).square().mean()
+
+        def validate(self, model: Any) -> dict[str, float]:
+            return {"loss": float(self.loss(model, self.batch(-1 % 2**31)))}
+
+        def picture(self, model: Any, path: Path) -> None:
+            path.write_bytes(b"")
+
+        def metadata(self) -> dict[str, str]:
+            return {"method": "line", "architecture": "line", "version": "1.0", "config": json.dumps({})}
+
+    return Line()
+
+
+def _count(answer: Identification, truth: Any) -> dict[str, float]:
+    return {"missing_atoms": len(truth) - len(answer.atoms)}
+
+
+@hookimpl
+def afmid_identify() -> list[Identifier]:
+    return [
+        Identifier(
+            name="brightest", summary="The brightest pixel.", options=Options, load=lambda *_: Brightest("brightest"),
+            priority=5,
+        ),
+        Identifier(name="silent", summary="Says nothing.", load=lambda *_: Silent()),
+        Identifier(
+            name="weighty", summary="Needs weights.", load=lambda *_: Silent(),
+            weights_index=Path(__file__).with_name("no-such-weights.toml"),
+        ),
+    ]  # fmt: skip
+
+
+@hookimpl
+def afmid_train() -> list[Trainer]:
+    return [Trainer(name="line", summary="Learn a straight line.", options=LineRecipe, load=_load_line)]
+
+
+@hookimpl
+def afmid_evaluate() -> list[Metric]:
+    return [Metric(name="missing", summary="How many atoms were not found.", load=lambda: _count)]

@@ -1,0 +1,107 @@
+"""`afmid identify`: answers on stdout and in files, and exit codes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CPU = ("--device", "cpu")
+
+
+def test_a_folder_receives_all_results(afmid, stranger, scan: Path, tmp_path: Path) -> None:
+    done = afmid("identify", scan, "-m", "brightest", "-o", "out/", *CPU, cwd=tmp_path, **stranger)
+    assert (done.returncode, done.stderr) == (0, b"")
+    names = ["atoms.xyz", "maps.npz", "picture.png", "result.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["method"] == "brightest"
+    assert np.load(tmp_path / "out" / "maps.npz")["map_nearest"].shape == (24, 24)
+    words = done.stdout.decode()
+    for part in ("brightest 1.0", "1 found, 1 of them with a confidence of 0.5 or more (1 C)", "out/picture.png", "Hz"):
+        assert part in words
+
+
+def test_a_second_run_overwrites_only_by_force(afmid, stranger, scan: Path, tmp_path: Path) -> None:
+    arguments = ("identify", scan, "-m", "brightest", "-o", "answer.json", *CPU)
+    assert afmid(*arguments, cwd=tmp_path, **stranger).returncode == 0
+    again = afmid(*arguments, cwd=tmp_path, **stranger)
+    assert (again.returncode, again.stdout) == (1, b"")
+    assert again.stderr == b"afmid: answer.json: exists; give --force to write over it\n"
+    assert afmid(*arguments, "--force", cwd=tmp_path, **stranger).returncode == 0
+
+
+def test_json_is_one_line_for_each_scan_with_units_in_the_keys(afmid, stranger, scan: Path) -> None:
+    done = afmid("identify", scan, scan, "--json", *CPU, **stranger)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    (atom,) = json.loads(lines[0])["atoms"]
+    assert sorted(atom) == ["confidence", "element", "x_angstrom", "y_angstrom", "z_angstrom"]
+    assert done.stderr == b"afmid: method: brightest\n"
+
+
+def test_one_bad_scan_among_several_costs_itself_and_one_line(afmid, stranger, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 cut short")
+    done = afmid("identify", tmp_path / "bad.npz", scan, "-o", tmp_path / "out", "--json", *CPU, **stranger)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert [b"bad.npz" in line for line in done.stderr.splitlines()] == [False, True]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["benzene"]
+
+
+def test_all_methods_answer_side_by_side(afmid, stranger, scan: Path, tmp_path: Path) -> None:
+    options = ("-o", tmp_path / "out", "--set", "brightest.element=N", *CPU)
+    done = afmid("identify", scan, "-m", "all", *options, **stranger)
+    assert done.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["brightest", "silent"]
+    assert not (tmp_path / "out" / "silent" / "atoms.xyz").exists()
+
+
+@pytest.mark.parametrize("arguments", [("-m", "silent"), ("-m", "brightest", "--set", "confidence=0.49")])
+def test_no_confident_answer_is_exit_code_3(afmid, stranger, scan: Path, arguments: tuple[str, ...]) -> None:
+    done = afmid("identify", scan, *arguments, "--json", *CPU, **stranger)
+    assert done.returncode == 3
+    assert json.loads(done.stdout)
+    assert b"no confident answer" in done.stderr
+
+
+def test_a_bare_stack_needs_its_scale(afmid, stranger, tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", np.random.default_rng(0).normal(size=(12, 16, 3)).astype(np.float32))
+    lost = afmid("identify", "stack.npy", *CPU, cwd=tmp_path, **stranger)
+    assert lost.returncode == 1
+    assert b"--pixel" in lost.stderr
+    found = afmid("identify", "stack.npy", "--pixel", "0.5", "--step", "0.1", "--json", *CPU, cwd=tmp_path, **stranger)
+    assert found.returncode == 0
+    assert json.loads(found.stdout)["y"]["pixels"] == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["scan.npz", "-m", "brigthest"], 2, "no method 'brigthest'; did you mean 'brightest'?"),
+        (["scan.npz", "-m", "weighty"], 1, "weighty comes without weights"),
+        (["scan.npz", "-m", "brightest", "--weights", "best"], 2, "no weights 'best'"),
+        (["scan.npz", "-m", "all", "--weights", "best"], 2, "--weights is for one method"),
+        (["scan.npz", "-m", "brightest", "--weights", "best.safetensors"], 1, "best.safetensors: no such file"),
+        (["scan.npz", "-m", "brightest", "--set", "elment=C"], 2, "did you mean: element"),
+        (["scan.npz", "-o", "out.csv"], 2, "out.csv: answers are written as"),
+        (["scan.npz", "scan.npz", "-o", "out.json"], 2, "several answers need a folder"),
+        (["scan.npz", "./scan.npz", "-o", "out/"], 2, "2 scans are called 'scan'"),
+        (["scan.npz", "-o", "scan.npz/out/"], 1, "cannot be written"),
+        (["nowhere.npz"], 1, "nowhere.npz: no such file"),
+        (["tiny.npy", "--pixel", "1", "--step", "1"], 1, "needs 100 pixels"),
+        (["pickle.npy", "--pixel", "1", "--step", "1"], 1, "pickle.npy: "),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
+    afmid, stranger, scan: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "scan.npz").write_bytes(scan.read_bytes())
+    np.save(tmp_path / "tiny.npy", np.ones((4, 4, 2)))
+    np.save(tmp_path / "pickle.npy", np.array([{}], object))
+    before = sorted(tmp_path.iterdir())
+    done = afmid("identify", *arguments, *CPU, cwd=tmp_path, **stranger)
+    assert (done.returncode, done.stdout) == (code, b"")
+    *_, last = lines = done.stderr.decode().splitlines()
+    assert message in last
+    assert [line for line in lines if line != "afmid: method: brightest"] == [last]
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,106 @@
+import logging
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+from afmid.chem import embed, inchikey
+from afmid.errors import DataError
+from afmid.io import read_molecule, write_molecule
+from afmid.io.sdf_file import from_text, to_text
+from afmid.molecule import Molecule
+
+EVERYDAY = [
+    "c1ccccc1",
+    "CC[N+](=O)[O-]",
+    "C[n+]1ccccc1[O-]",
+    "[O-][n+]1ccccc1",
+    "c1cc[nH]c1",
+    "CN=[N+]=[N-]",
+    "[C-]#[N+]C",
+    "N[C@@H](C)C(=O)O",
+    "OS(=O)(=O)c1ccsc1",
+    "F/C=C/Cl",
+    "c1cc[nH+]cc1.[Cl-]",
+]
+
+
+@pytest.mark.parametrize("smiles", EVERYDAY)
+def test_write_then_read_keeps_atoms_bonds_charges_and_stereochemistry(smiles):
+    molecule = embed(smiles, name="some name")
+    read = from_text(to_text(molecule), "")
+    assert_array_equal(read.numbers, molecule.numbers)
+    assert_allclose(read.positions, molecule.positions, atol=5.1e-5)  # an sdf file has four decimals
+    assert_allclose(read.charges, molecule.charges)
+    order = np.lexsort(molecule.bonds.T)
+    assert_array_equal(read.bonds[np.lexsort(read.bonds.T)], molecule.bonds[order])
+    assert sorted(read.orders) == sorted(molecule.orders)
+    assert inchikey(read.smiles) == inchikey(smiles)
+    assert read.name == "some name"
+
+
+def test_charges_are_mmff94s_where_the_file_has_none():
+    mol = Chem.AddHs(Chem.MolFromSmiles("O"))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    assert_allclose(from_text(Chem.MolToMolBlock(mol), "").charges, [-0.86, 0.43, 0.43])
+
+
+def test_a_flat_drawing_is_placed_in_space_and_said(caplog):
+    mol = Chem.MolFromSmiles("CC(C)(C)C")
+    AllChem.Compute2DCoords(mol)
+    with caplog.at_level(logging.WARNING):
+        molecule = from_text(Chem.MolToMolBlock(mol), "neopentane")
+    assert np.linalg.svd(molecule.positions, compute_uv=False)[2] > 1
+    assert len(molecule) == 17
+    assert "neopentane: 12 hydrogen atoms added" in caplog.text
+    assert "flat drawing" in caplog.text
+
+
+def test_missing_hydrogens_of_a_geometry_are_added_and_the_rest_stays():
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    heavy = Chem.RemoveHs(mol)
+    molecule = from_text(Chem.MolToMolBlock(heavy), "")
+    assert len(molecule) == 9
+    assert_allclose(molecule.positions[:3], heavy.GetConformer().GetPositions(), atol=1e-4)
+
+
+def test_of_several_molecules_the_first_is_read_and_said(caplog):
+    text = to_text(embed("O", name="first")) + to_text(embed("C"))
+    with caplog.at_level(logging.WARNING):
+        assert from_text(text, "").name == "first"
+    assert "several molecules" in caplog.text
+
+
+def test_bonds_that_make_no_valid_molecule_are_written_as_they_are():
+    bonds = np.array([[0, i] for i in range(1, 7)])
+    star = Molecule(np.array([6] * 7), np.eye(7, 3), bonds=bonds, orders=np.full(6, 1.5))
+    mol = Chem.MolFromMolBlock(to_text(star), sanitize=False)
+    assert mol.GetNumBonds() == 6
+
+
+BLOCK = to_text(embed("O"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (BLOCK.replace(" O ", " Xq"), "cannot be read"),
+        (BLOCK.replace(" O ", " * "), "without an element"),
+        (BLOCK[:120], "cannot be read"),
+        ("\n     RDKit          3D\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n", "holds no atoms"),
+        (BLOCK.replace("  1  2  1  0", "  1  2  3  0"), "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_name(text, says, tmp_path, capfd):
+    (tmp_path / "bad.sdf").write_text(text)
+    with pytest.raises(DataError, match=rf"bad\.sdf: .*{says}"):
+        read_molecule(tmp_path / "bad.sdf")
+    assert capfd.readouterr() == ("", "")  # RDKit's own talk stays out
+
+
+def test_mol_files_are_written_too(tmp_path):
+    write_molecule(embed("CO"), tmp_path / "a.mol")
+    assert read_molecule(tmp_path / "a.mol").symbols.count("H") == 4

@@ -1,0 +1,92 @@
+"""From molecules and settings to scans."""
+
+import logging
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from afmid.errors import DataError, UsageError
+from afmid.molecule import Molecule
+from afmid.scan import ABOVE_ATOM
+from afmid.simulate import Scene, SimulationOptions, Tip, frequency_shift, load_engine, probe_forces, simulate
+from afmid.simulate.scan_simulation import closest_height
+from afmid.units import N_per_m
+
+SMALL = SimulationOptions(size=8, pixels=16)
+
+
+def test_a_scan_has_the_settings_the_truth_and_its_images_from_far_to_near(bent):
+    _, simulator = load_engine("torch", "cpu")
+    scan = simulate([bent.moved((5.0, -3.0, 7.0))], SMALL, simulator)[0]
+    assert scan.df.shape == (16, 16, 10)
+    assert scan.truth.positions[:, 2].max() == 0
+    assert scan.z_reference == ABOVE_ATOM
+    assert_allclose(np.diff(scan.z), -0.1)
+    assert_allclose(scan.pixel, 0.5)
+    centre = (scan.truth.positions[:, :2].min(0) + scan.truth.positions[:, :2].max(0)) / 2
+    assert_allclose([scan.x.mean(), scan.y.mean()], centre)
+    assert (scan.tip, scan.amplitude, scan.f0) == ("CO", 0.5, 30_300.0)
+    assert scan.cantilever_stiffness == pytest.approx(1800 * N_per_m)
+    assert scan.meta["simulation"]["pixels"] == 16
+    assert np.abs(scan.df[..., -1]).max() > np.abs(scan.df[..., 0]).max()
+
+
+def test_a_scan_is_the_frequency_shift_of_the_forces_at_its_heights(bent):
+    scene = SMALL.scene(bent)
+    fz = probe_forces(scene.molecule, Tip(), scene.x, scene.y, scene.z)
+    scan = simulate([bent], SMALL, load_engine("torch", "cpu")[1])[0]
+    assert_allclose(scan.df, frequency_shift(fz, 0.1, 0.5, 30_300.0, 1800 * N_per_m), atol=2e-3)
+    assert_allclose(scan.z, scene.z[10:])
+
+
+def test_over_a_flat_carbon_plane_the_probe_comes_as_close_as_the_papers_let_it():
+    """1.91 + 1.66 + 5.25 − 1.8 − 4 = 3.02 Å between the carbons of PTCDA and the probe (Alldritt et al., 2020)."""
+    carbon = Molecule(np.array([6, 6]), np.array([[0, 0, 0.0], [1.4, 0, 0]]))
+    assert closest_height(carbon, Tip(), SimulationOptions().clearance) == pytest.approx(3.02, abs=0.005)
+
+
+def test_a_bond_shows_as_a_ridge_and_the_vacuum_does_not():
+    """Above two carbons, near contact, Δf is higher on the bond than beside it, and about zero far away."""
+    ethyne = Molecule(np.array([6, 6, 1, 1]), np.array([[-0.6, 0, 0], [0.6, 0, 0], [-1.66, 0, 0], [1.66, 0, 0.0]]))
+    scan = simulate([ethyne], SimulationOptions(size=12, pixels=49, clearance=-0.6), load_engine("torch", "cpu")[1])[0]
+    near = scan.df[..., -1]
+    assert near[24, 24] > near[24, 34] + 1
+    assert abs(near[0, 0]) < 0.3
+
+
+def test_a_batch_equals_its_members(bent):
+    _, simulator = load_engine("torch", "cpu")
+    other = Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0.0]]))
+    together = simulate([bent, other], SMALL, simulator)
+    for scan, molecule in zip(together, [bent, other], strict=True):
+        assert_allclose(scan.df, simulate([molecule], SMALL, simulator)[0].df, atol=2e-3)
+
+
+def test_the_options_change_the_tip():
+    tip = SimulationOptions(tip="Xe", lateral_stiffness=0.4, charge=0.2, tilt_x=0.1).effective_tip()
+    assert (tip.probe, tip.charge, tip.quadrupole, tip.offset) == ("Xe", 0.2, 0.3, (0.1, 0.0))
+    assert tip.lateral_stiffness == pytest.approx(0.4 * N_per_m)
+
+
+def test_a_molecule_wider_than_the_scan_is_said(caplog):
+    wide = Molecule(np.array([6, 6]), np.array([[0, 0, 0], [20.0, 0, 0]]), name="dumb-bell")
+    with caplog.at_level(logging.WARNING):
+        simulate([wide], SMALL, load_engine("torch", "cpu")[1])
+    assert "dumb-bell is 20.0 Å wide" in caplog.text
+
+
+def test_engines_devices_and_their_options_are_looked_up_by_name():
+    assert load_engine()[0].name == "torch"
+    assert load_engine("torch", "cpu", ["precision=double"])[1].dtype.itemsize == 8
+    with pytest.raises(UsageError, match="no engine 'tourch'; did you mean 'torch'"):
+        load_engine("tourch")
+    with pytest.raises(UsageError, match="no device 'gpu'"):
+        load_engine("torch", "gpu")
+    with pytest.raises(UsageError, match="no option precison"):
+        load_engine("torch", "cpu", ["precison=double"])
+
+
+def test_heights_that_ascend_are_refused(bent):
+    with pytest.raises(DataError, match="must descend"):
+        Scene(bent, Tip(), np.zeros(1), np.zeros(1), np.array([3.0, 3.1]))

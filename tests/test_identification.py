@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from afmid import Atom, Bond, DataError, Identification, Map
+
+ATOMS = (Atom("C", 0, 0, 0, 0.9), Atom(None, 1, 0, 0, 0.2))
+
+
+def answer(**content):
+    return Identification("test", "1", np.arange(4.0), np.arange(3.0), **content)
+
+
+def test_what_a_method_does_not_produce_is_empty():
+    nothing = answer()
+    assert (nothing.smiles, nothing.picture, nothing.fit) == (None, None, None)
+    assert not any((nothing.atoms, nothing.bonds, nothing.maps, nothing.candidates))
+
+
+def test_maps_stand_on_the_scans_pixels():
+    assert answer(maps={"disks": Map(np.zeros((4, 3), np.float32), "Å")}).maps["disks"].unit == "Å"
+    with pytest.raises(DataError, match=r"map 'disks' has shape \(3, 4\), the scan \(4, 3\)"):
+        answer(maps={"disks": Map(np.zeros((3, 4), np.float32), "Å")})
+
+
+@pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])
+def test_a_confidence_lies_between_zero_and_one(confidence):
+    with pytest.raises(DataError, match="a confidence lies in 0–1"):
+        answer(atoms=(Atom("C", 0, 0, 0, confidence),))
+    with pytest.raises(DataError, match="a confidence lies in 0–1"):
+        answer(atoms=ATOMS, bonds=(Bond(0, 1, 1, confidence),))
+
+
+@pytest.mark.parametrize("ends", [(0, 2), (-1, 0), (1, 1)])
+def test_a_bond_joins_two_atoms_of_the_answer(ends):
+    with pytest.raises(DataError, match="does not join two of the 2 atoms"):
+        answer(atoms=ATOMS, bonds=(Bond(*ends, 1, 1.0),))
