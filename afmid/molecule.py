@@ -90,3 +90,11 @@ class Molecule:
     def topmost_at_zero(self) -> "Molecule":
         """Return the molecule shifted in z so that its topmost atom's centre lies at z = 0."""
         return self.moved((0.0, 0.0, -float(self.positions[:, 2].max())))
+
+
+def flat_rotation(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation (3, 3) that lays positions (N, 3) flat: most extended along x, least along z; no mirror."""
+    centred = positions - positions.mean(0)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
+    x, y = axes[:, 2], axes[:, 1]
+    return np.stack([x, y, np.cross(x, y)])

@@ -118,7 +118,7 @@ class Augmentation(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer(Offer):
-    """Trains a method: `load(recipe, pack, device)` gives a Task; `options` is an afmid.training.Recipe."""
+    """Trains a method: `load(recipe, pack, device)` gives a Task; `options` is an afmid.recipe.Recipe."""
 
     load: "Callable[[Any, MoleculePack, str], Task]"
 
@@ -130,11 +130,14 @@ class Identifier(Offer):
     Attributes:
         weights_index: the plugin's weights.toml; its entry of the method's name is the default.
         priority: without `--method` the identifier that has weights and the highest priority answers.
+        gives: what its answers hold where all goes well, such as ("maps", "atoms"): fields of Identification. An answer
+            without atoms from a method that gives them is no confident answer.
     """
 
     load: Callable[[Path | None, str], Method]
     weights_index: Path | None = None
     priority: int = 0
+    gives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

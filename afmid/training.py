@@ -18,11 +18,13 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from afmid.errors import DataError, UsageError
 from afmid.io.atomic import atomic_path
@@ -84,7 +86,7 @@ def fit(task: Task, recipe: Recipe, folder: Path, data: str = "", budget: float 
             rate = (run.step - first) * recipe.batch / elapsed
             yield Progress(run.step, recipe.steps, loss, rate, waited / elapsed, validation)
     finally:
-        if run.step > run.saved:
+        if run.whole and run.step > run.saved:
             run.save()
 
 
@@ -95,9 +97,9 @@ class _Run:
         self.task, self.recipe, self.folder = task, recipe, folder
         self.model = task.model
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=0)
-        average = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
-        self.averaged = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self.averaged = AveragedModel(self.model, avg_fn=partial(_average, recipe.average), use_buffers=True)
         self.step, self.saved, self.best, self.seconds = 0, 0, math.inf, 0.0
+        self.whole = True  # False in the middle of an optimizer step, whose result must not be saved
         self._resumed = time.monotonic()
         (folder / "pictures").mkdir(parents=True, exist_ok=True)
         self._check_recipe({"recipe": recipe.model_dump(mode="json"), "data_sha256": data})
@@ -116,9 +118,11 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.whole = False
         self.optimizer.step()
         self.averaged.update_parameters(self.model)
         self.step += 1
+        self.whole = True
         return value
 
     def validate(self) -> dict[str, float]:
@@ -184,6 +188,11 @@ class _Run:
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self._resumed
+
+
+def _average(decay: float, averaged: Tensor, current: Tensor, count: int | Tensor) -> Tensor:
+    """Return the running average of a weight; it forgets faster at first, so that the initial weights fade at once."""
+    return torch.lerp(current, averaged, min(decay, (1 + int(count)) / (10 + int(count))))
 
 
 def _schedule(step: int, recipe: Recipe) -> float:

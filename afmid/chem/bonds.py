@@ -25,6 +25,7 @@ def to_rdkit(molecule: Molecule, bonds: bool = True) -> Mol:
     Formal charges, which a Molecule does not carry, follow from the valences: a nitrogen with four bonds is N+.
     """
     mol = Chem.RWMol()
+    molecule = _once(molecule)
     formal = formal_charges(molecule) if bonds else [0] * len(molecule)
     for number, charge in zip(molecule.numbers.tolist(), formal, strict=True):
         atom = Chem.Atom(number)
@@ -43,6 +44,13 @@ def to_rdkit(molecule: Molecule, bonds: bool = True) -> Mol:
         conformer.SetAtomPosition(i, Point3D(*position))
     mol.AddConformer(conformer)
     return mol.GetMol()
+
+
+def _once(molecule: Molecule) -> Molecule:
+    """Return `molecule` with each bond once, where it is given in both directions."""
+    _, first = np.unique(np.sort(molecule.bonds, axis=1), axis=0, return_index=True)
+    kept = np.sort(first)
+    return replace(molecule, bonds=molecule.bonds[kept], orders=molecule.orders[kept])
 
 
 def bond_type(order: float) -> Any:
@@ -100,31 +108,31 @@ def perceive_bonds(molecule: Molecule) -> Molecule:
     Their orders are those of a neutral molecule where RDKit finds such, else 1. Where even the distances tell nothing
     the molecule keeps no bonds.
     """
-    mol = perceived(molecule)
+    mol = connected(molecule)
     if mol is None:
         return replace(molecule, bonds=np.empty((0, 2), np.int64), orders=np.empty(0))
-    found = from_rdkit(mol)
-    orders = np.where(np.isin(found.orders, list(_TYPES)), found.orders, 1.0)
-    return replace(molecule, bonds=found.bonds, orders=orders)
+    valid = ordered(mol)
+    found = from_rdkit(mol if valid is None else valid)
+    return replace(molecule, bonds=found.bonds, orders=found.orders)
 
 
-def perceived(molecule: Molecule) -> Mol | None:
-    """Return `molecule` as an RDKit molecule, its bonds found from the distances and, where possible, their orders.
-
-    Sanitised only where the orders were found. None where nothing was.
-    """
+def connected(molecule: Molecule) -> Mol | None:
+    """Return `molecule` as an RDKit molecule whose bonds, all single, follow from the distances; None where none do."""
     mol = to_rdkit(molecule, bonds=False)
     with rdBase.BlockLogs():
         try:
             rdDetermineBonds.DetermineConnectivity(mol)
         except (ValueError, RuntimeError):
             return None
-        ordered = Chem.Mol(mol)
+    return mol
+
+
+def ordered(mol: Mol) -> Mol | None:
+    """Return an RDKit molecule from `connected` with the bond orders of a neutral one, sanitised; None without such."""
+    mol = Chem.Mol(mol)
+    with rdBase.BlockLogs():
         try:
-            rdDetermineBonds.DetermineBondOrders(
-                ordered, charge=0, allowChargedFragments=True, embedChiral=False, maxIterations=MAX_TRIALS
-            )
-            Chem.SanitizeMol(ordered)
-        except (ValueError, RuntimeError):
-            return mol
-    return ordered
+            rdDetermineBonds.DetermineBondOrders(mol, charge=0, embedChiral=False, maxIterations=MAX_TRIALS)
+        except (ValueError, RuntimeError, IndexError):  # IndexError for metals, before RDKit 2026
+            return None
+        return None if Chem.SanitizeMol(mol, catchErrors=True) else mol

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdForceFieldHelpers, rdPartialCharges
 
-from afmid.chem.bonds import Mol, perceived, sanitised
+from afmid.chem.bonds import Mol, connected, ordered, sanitised
 from afmid.molecule import Molecule
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,5 @@ def _adding_up(mol: Mol, charges: list[float]) -> NDArray[np.float64] | None:
 def _typed(molecule: Molecule) -> Mol | None:
     if len(molecule.bonds):
         return sanitised(molecule)
-    mol = perceived(molecule)
-    with rdBase.BlockLogs():
-        return None if mol is None or Chem.SanitizeMol(mol, catchErrors=True) else mol
+    mol = connected(molecule)
+    return None if mol is None else ordered(mol)

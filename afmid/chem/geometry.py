@@ -15,13 +15,13 @@ from afmid.chem.bonds import Mol, from_rdkit
 from afmid.chem.charges import charges_of
 from afmid.chem.names import parse
 from afmid.errors import DataError
-from afmid.molecule import Molecule
+from afmid.molecule import Molecule, flat_rotation
 
 MAX_ATOMS = 500
 MAX_STEPS = 1000  # of the relaxation
 MAX_TRIALS = 30  # of the embedding
-TIMEOUT_S = 30  # of one embedding, where RDKit has such a limit; only hopeless cages and fjords come near it
-DISPLACEMENT = 0.1  # Å: planar starts are saddle points; without it corannulene stays flat
+TIMEOUT_S = 30  # of one embedding; only hopeless cages and fjords come near it
+DISPLACEMENT = 0.1  # Å: a planar start may be a saddle point, which no minimiser leaves by itself
 RING_BOND = 1.35  # Å: where a single ring, such as cyclo[18]carbon, is laid on a circle
 GAP = 3.0  # Å between fragments laid side by side
 
@@ -56,10 +56,10 @@ def place(mol: Mol, what: str, seed: int = 0) -> None:
         shake = np.random.default_rng(seed % 2**32).normal(0.0, DISPLACEMENT, positions.shape)
         _set(mol, positions + shake)
         relax(mol)
-    positions = lay_flat(mol.GetConformer().GetPositions())
+    positions = mol.GetConformer().GetPositions()
     if not np.isfinite(positions).all():
         raise DataError(f"{what[:80]}: its relaxation diverged; give an xyz or sdf file of it")
-    _set(mol, positions)
+    _set(mol, lay_flat(positions))
 
 
 def relax(mol: Mol, steps: int = MAX_STEPS) -> None:
@@ -75,11 +75,7 @@ def lay_flat(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 
     A proper rotation: handedness stays.
     """
-    centred = positions - positions.mean(0)
-    _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
-    axes = axes[:, ::-1]
-    axes[:, 2] = np.cross(axes[:, 0], axes[:, 1])
-    flat: NDArray[np.float64] = centred @ axes
+    flat: NDArray[np.float64] = (positions - positions.mean(0)) @ flat_rotation(positions).T
     return flat
 
 
@@ -88,8 +84,7 @@ def _embedded(mol: Mol, seed: int, random: bool) -> bool:
     parameters.randomSeed = seed % (2**31 - 2) + 1  # to RDKit 0 is the same as 1
     parameters.maxIterations = MAX_TRIALS
     parameters.useRandomCoords = random
-    if hasattr(parameters, "timeout"):  # since RDKit 2024.09
-        parameters.timeout = TIMEOUT_S
+    parameters.timeout = TIMEOUT_S
     return int(rdDistGeom.EmbedMolecule(mol, parameters)) == 0
 
 

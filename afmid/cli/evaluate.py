@@ -57,7 +57,7 @@ def evaluate(
         truth = _truth(scan, path)
         digest.update(scan.df.tobytes() + truth.numbers.tobytes() + truth.positions.tobytes())
         for part in loaded:
-            record = judge(part.answer(scan), truth, judges)
+            record = judge(part.answer(scan, path), truth, judges)
             figures[part.identifier.name].append(record)
             if json_:
                 print_json({"scan": path, "method": part.identifier.name, **record})

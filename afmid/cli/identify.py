@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,8 +57,8 @@ def identify(
 
     SCAN is a file of afmid or ppafm (npz), a bare stack of images (npy, npz) with --pixel and --step, or - for stdin.
     A folder/ receives result.json, maps.npz, atoms.xyz and picture.png; with several scans or methods, one folder for
-    each. Exit code 3: nothing was found, or of the atoms found none has a confidence of 0.5. Methods and what --set
-    sets of them: afmid plugins.
+    each. Exit code 3: the answer is empty, or a method that gives atoms found none with a confidence of 0.5. Methods
+    and what --set sets of them: afmid plugins.
 
     \b
     afmid identify scan.npz -o result/
@@ -75,7 +75,7 @@ def identify(
         check_file(file, force)
     check_inputs(scans)
 
-    from afmid.io import read_scan, to_json
+    from afmid.io import read_scan
 
     loaded: list[Loaded] = []
     failed = confident = False
@@ -84,14 +84,10 @@ def identify(
             scan = read_scan(path, pixel=pixel, step=step, order=order)
             loaded = loaded or load(known, chosen, options, weights, device)
             for part in loaded:
-                answer = part.answer(scan)
+                answer = part.answer(scan, path)
                 files = _files(targets[path, part.identifier.name]) if targets else []
-                written = [file for file in files if _write(scan, answer, file)]
-                if json_:
-                    typer.echo(to_json(answer))
-                else:
-                    _print_summary(path, answer, written)
-                confident |= is_confident(answer)
+                _report(path, answer, [file for file in files if _write(scan, answer, file)], json_)
+                confident |= is_confident(answer, part.identifier.gives)
         except DataError as error:  # the other scans are wanted all the same
             note(str(error))
             failed = True
@@ -110,9 +106,10 @@ class Loaded:
     method: "Method"
     options: "BaseModel"
 
-    def answer(self, scan: "Scan") -> "Identification":
-        """Identify one scan."""
-        return self.method.identify([scan], self.options)
+    def answer(self, scan: "Scan", path: str) -> "Identification":
+        """Identify one scan, whose file the answer's meta names."""
+        answer = self.method.identify([scan], self.options)
+        return replace(answer, meta={**answer.meta, "scan": path})
 
 
 def choose(known: Registry, method: str | None) -> list[Identifier]:
@@ -173,11 +170,11 @@ def _weights_file(known: Registry, identifier: Identifier, weights: str | None) 
     return fetch(entry, cache=cache_folder(os.environ), mirror=mirror_url(os.environ))
 
 
-def is_confident(answer: "Identification") -> bool:
-    """Return whether an answer says something: not empty, and of the atoms it found one at least is likely."""
+def is_confident(answer: "Identification", gives: Sequence[str]) -> bool:
+    """Return whether an answer is not empty and, where the method gives atoms, holds one that is likely."""
     if answer.smiles or answer.candidates or answer.picture is not None:
         return True
-    if answer.atoms:
+    if answer.atoms or "atoms" in gives:
         return any(atom.confidence >= CONFIDENT for atom in answer.atoms)
     return bool(answer.maps)
 
@@ -223,7 +220,13 @@ def _write(scan: "Scan", answer: "Identification", file: Path) -> bool:
     return True
 
 
-def _print_summary(path: str, answer: "Identification", written: Sequence[Path]) -> None:
+def _report(path: str, answer: "Identification", written: Sequence[Path], json_: bool) -> None:
+    """Print the answer: as a line of JSON, or in words."""
+    from afmid.io import to_json
+
+    if json_:
+        typer.echo(to_json(answer))
+        return
     weights = f", weights {answer.weights[:12]}" if answer.weights else ""
     typer.echo(f"{path}: {answer.method} {answer.version}{weights}")
     print_table(("", ""), [*_summary(answer), *(("written", str(file)) for file in written)])
@@ -246,6 +249,7 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
     if answer.bonds:
         yield "bonds", f"{len(answer.bonds)}"
     for name, image in answer.maps.items():
-        yield f"map {name}", f"{image.values.min():.2f} to {image.values.max():.2f} {image.unit}".rstrip()
+        unit = "" if image.unit == "1" else f" {image.unit}"
+        yield f"map {name}", f"{image.values.min():.2f} to {image.values.max():.2f}{unit}"
     if answer.fit is not None:
         yield "fit", f"{answer.fit:.3f} (correlation of the answer, simulated again, with the scan)"

@@ -1,6 +1,7 @@
 """Where results and words go: data to stdout or a file, all else to stderr; nothing is written over unasked."""
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Item = TypeVar("Item")
+WIDEST = 10_000  # characters of a line that goes into a file or a pipe: what stands there is not wrapped
 STANDARD = "-"  # stdin or stdout, wherever a file may stand
 
 
 def note(text: str) -> None:
     """Write one line to stderr."""
-    typer.echo(f"afmid: {one_line(text)}", err=True)
+    sys.stderr.write(f"afmid: {one_line(text)}\n")  # which a progress bar may have taken over, to stay below the line
 
 
 def one_line(text: str) -> str:
@@ -40,7 +42,15 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(*heads, box=None, pad_edge=False, show_header=any(heads), header_style="bold")
     for row in rows:
         table.add_row(*map(one_line, row))
-    _console(stderr=False).print(table)
+    console = _console(stderr=False)
+    with console.capture() as capture:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def shows_progress() -> bool:
+    """Return whether to draw progress: stderr is a terminal, and NO_COLOR is not set."""
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
 
 
 def progress_console() -> "Console":
@@ -52,7 +62,7 @@ def _console(stderr: bool) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 120
+    width = None if stream.isatty() else WIDEST
     return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
 
 
@@ -100,11 +110,10 @@ def made(path: Path) -> Path:
 
 
 def track(items: Sequence[Item], words: str) -> Iterator[Item]:
-    """Yield the items, with a progress bar on stderr where that is a terminal and there are several."""
-    console = _console(stderr=True)
-    if len(items) < 2 or not console.is_terminal:
+    """Yield the items, with a progress bar on stderr where that is wanted and there are several."""
+    if len(items) < 2 or not shows_progress():
         yield from items
         return
     from rich.progress import track as bar
 
-    yield from bar(items, words, console=console, transient=True)
+    yield from bar(items, words, console=progress_console(), transient=True)

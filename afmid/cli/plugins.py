@@ -10,7 +10,7 @@ import typer
 from afmid.cli.options import Json, describe, registry
 from afmid.cli.output import print_json, print_table
 from afmid.errors import UsageError
-from afmid.offers import Offer
+from afmid.offers import Identifier, Offer
 from afmid.plugins import HOOKS, WORDS, Plugin, Registry, kind_of
 from afmid.weights import WeightsEntry, available
 
@@ -41,14 +41,20 @@ def plugins(
 
 
 def _rows(known: Registry, weights: list[WeightsEntry]) -> Iterator[tuple[str, str, str, str]]:
-    for kind, hook in reversed(HOOKS.items()):
+    for kind, hook in HOOKS.items():
         for offer in known.all(kind):
-            names = [entry.name for entry in _weights_of(offer, weights)]
-            words = f"{offer.summary} Weights: {', '.join(names)}." if names else offer.summary
-            yield hook, offer.name, _origin(known.plugin_of(offer)), words
+            yield hook, offer.name, _origin(known.plugin_of(offer)), " ".join(_words(offer, weights))
     for plugin in known.plugins:
         if plugin.failure:
             yield "left out", plugin.name, _origin(plugin), plugin.failure
+
+
+def _words(offer: Offer, weights: list[WeightsEntry]) -> Iterator[str]:
+    yield offer.summary
+    if isinstance(offer, Identifier):
+        names = [entry.name for entry in _weights_of(offer, weights)]
+        yield f"Gives {', '.join(offer.gives)}." if offer.gives else ""
+        yield f"Weights: {', '.join(names) or 'none'}." if offer.weights_index else ""
 
 
 def _show_offers(known: Registry, name: str, weights: list[WeightsEntry], json_: bool) -> None:
@@ -63,7 +69,7 @@ def _show_offers(known: Registry, name: str, weights: list[WeightsEntry], json_:
             record = {**_origin_record(plugin), **_offer_record(offer, entries)}
             print_json({**record, "options": [asdict(option) for option in options]})
             continue
-        typer.echo(f"{WORDS[kind_of(offer)]} {offer.name}, from {_origin(plugin)}: {offer.summary}")
+        typer.echo(f"{WORDS[kind_of(offer)]} {offer.name}, from {_origin(plugin)}: {' '.join(_words(offer, entries))}")
         for entry in entries:
             typer.echo(f"weights {entry.name} {entry.version}, {entry.size / 2**20:.1f} MiB, {entry.license}")
         if options:
@@ -80,8 +86,7 @@ def _unknown(known: Registry, name: str) -> str:
 
 
 def _weights_of(offer: Offer, weights: list[WeightsEntry]) -> list[WeightsEntry]:
-    index = getattr(offer, "weights_index", None)
-    return [entry for entry in weights if index and entry.method == offer.name]
+    return [entry for entry in weights if isinstance(offer, Identifier) and entry.method == offer.name]
 
 
 def _origin(plugin: Plugin) -> str:
@@ -93,15 +98,14 @@ def _origin_record(plugin: Plugin) -> dict[str, Any]:
 
 
 def _offer_record(offer: Offer, weights: list[WeightsEntry]) -> dict[str, Any]:
-    return {
-        "hook": HOOKS[kind_of(offer)],
-        "name": offer.name,
-        "summary": offer.summary,
-        "weights": [
+    record: dict[str, Any] = {"hook": HOOKS[kind_of(offer)], "name": offer.name, "summary": offer.summary}
+    if isinstance(offer, Identifier):
+        record |= {"priority": offer.priority, "gives": offer.gives}
+        record["weights"] = [
             {"name": entry.name, "version": entry.version, "sha256": entry.sha256, "size_bytes": entry.size}
             for entry in _weights_of(offer, weights)
-        ],
-    }
+        ]
+    return record
 
 
 def _record(plugin: Plugin, weights: list[WeightsEntry]) -> dict[str, Any]:

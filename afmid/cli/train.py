@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from afmid.cli.options import Device, Settings, check_inputs, duration, registry
-from afmid.cli.output import check_file, made, note, progress_console
+from afmid.cli.output import check_file, made, note, progress_console, shows_progress
 from afmid.errors import PluginError, UsageError
 from afmid.offers import Trainer
 from afmid.plugins import parse_options
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from afmid.training import Progress
 
 PACK = "pack.npz"
-OF_A_RUN = ("recipe.json", "metrics.jsonl", "last.ckpt", "best.safetensors", PACK)  # and pictures/
+OF_A_RUN = ("recipe.json", "metrics.jsonl", "last.ckpt", "best.safetensors")  # and pictures/
 ROWS_PER_JOB = 50  # below this another process costs more than it brings
 
 
@@ -87,17 +88,17 @@ def train(
     folder = output or Path("runs") / method
     check_inputs([str(data)])
     check_file(folder / PACK, force=True)
-    if force:
-        _clear(folder)
 
     from afmid.devices import resolve_device
 
     place = resolve_device(device)
-    pack = _pack(data, folder, limit, jobs)
+    pack = _pack(data, folder, limit, jobs, fresh=force)
 
     from afmid.training import fit
 
     task = trainer.load(recipe, pack, place)
+    if force:
+        _clear(folder)
     note(f"training {method} on {place}, {len(pack)} molecules; the run is in {folder}")
     with closing(fit(task, recipe, folder, data=pack.sha256, budget=seconds)) as steps:
         _follow(steps)
@@ -112,7 +113,7 @@ def _clear(folder: Path) -> None:
     shutil.rmtree(folder / "pictures", ignore_errors=True)
 
 
-def _pack(data: Path, folder: Path, limit: int | None, jobs: int | None) -> "MoleculePack":
+def _pack(data: Path, folder: Path, limit: int | None, jobs: int | None, fresh: bool) -> "MoleculePack":
     """Return the molecules of a pack or list; of a list they are prepared once and kept in the run's folder.
 
     Raises:
@@ -127,7 +128,7 @@ def _pack(data: Path, folder: Path, limit: int | None, jobs: int | None) -> "Mol
         return read_pack(data)
     origin = {"list_sha256": hashlib.sha256(data.read_bytes()).hexdigest(), "limit": limit}
     kept = folder / PACK
-    if kept.exists():
+    if kept.exists() and not fresh:
         pack = read_pack(kept)
         if {key: pack.meta.get(key) for key in origin} != origin:
             raise UsageError(f"{folder} holds a run on other molecules; give another folder with -o, or --force")
@@ -166,12 +167,14 @@ def _prepare(rows: "Sequence[Row]", jobs: int) -> "MoleculePack":
 def _follow(steps: "Iterator[Progress]") -> None:
     """Show each step on stderr: a bar on a terminal, and a line at every validation anywhere."""
     last: Progress | None = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say stop
     try:
         with _bar("steps") as bar:
-            task = bar.add_task("", total=None)
             for last in steps:
-                words = f"loss {last.loss:.4g}, {last.rate:.0f} scans/s"
-                bar.update(task, completed=last.step, total=last.steps, description=words)
+                words = f"loss {last.loss:.4g}, {last.rate:.{0 if last.rate >= 10 else 2}f} scans/s"
+                if not bar.tasks:  # what an earlier run has done does not count for the time that is left
+                    bar.add_task(words, total=last.steps, completed=last.step)
+                bar.update(bar.tasks[0].id, completed=last.step, description=words)
                 if last.validation:
                     figures = ", ".join(f"{name} {value:.4g}" for name, value in last.validation.items())
                     note(f"step {last.step} of {last.steps}: {words}; validation: {figures}")
@@ -186,7 +189,6 @@ def _follow(steps: "Iterator[Progress]") -> None:
 def _bar(unit: str) -> "Iterator[Bar]":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = progress_console()
     words = MofNCompleteColumn(), TextColumn(unit), TextColumn("{task.description}"), TimeRemainingColumn()
-    with Progress(BarColumn(), *words, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(BarColumn(), *words, console=progress_console(), transient=True, disable=not shows_progress()) as bar:
         yield bar

@@ -17,9 +17,8 @@ from pydantic import BaseModel, Field
 
 from afmid.errors import DataError
 from afmid.io import npz
-from afmid.io.atomic import atomic_path
 from afmid.io.meta import parse_meta, write_meta
-from afmid.io.stream import opened, source_of
+from afmid.io.stream import opened, source_of, write_bytes
 from afmid.molecule import SYMBOLS, Molecule
 
 SCHEMA = "afmid.pack/1"
@@ -28,7 +27,6 @@ CHARGE_UNIT = 1e-4  # e
 ORDER_UNIT = 0.5
 MAX_ATOMS = 255  # of a conformer: bonds are pairs of uint8
 MAX_BYTES = 4 * 2**30
-SPLITS = ("train", "val", "test")
 _DTYPES = {
     "numbers": np.uint8,
     "positions": np.int16,
@@ -164,7 +162,7 @@ def read_pack(path: Path | str) -> MoleculePack:
 
 
 def write_pack(pack: MoleculePack, path: Path | str) -> None:
-    """Write `pack` as a npz file; the same pack gives the same bytes.
+    """Write `pack` as a npz file, or to stdout for "-"; the same pack gives the same bytes.
 
     Raises:
         DataError: the place cannot be written to, or `pack.meta` holds what JSON cannot.
@@ -174,9 +172,7 @@ def write_pack(pack: MoleculePack, path: Path | str) -> None:
         words = getattr(pack, name)
         arrays[name] = np.array([word.encode() for word in words], np.bytes_) if words else np.empty(0, "S1")
     arrays["meta"] = write_meta(_Meta(schema="afmid.pack/1", meta=dict(pack.meta)))
-    content = npz.npz_bytes(arrays, compress=True)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(npz.npz_bytes(arrays, compress=True), path)
 
 
 def concatenate(
@@ -232,7 +228,7 @@ def _centred(molecule: Molecule) -> NDArray[np.float64]:
 def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> MoleculePack:
     wanted = [_FILE_NAMES.get(name, name) for name in (*_DTYPES, *_WORDS, "meta")]
     if missing := [name for name in wanted if name not in arrays]:
-        raise DataError(f"is no molecule pack: it has no array {missing[0]!r}; make one with: afmid prepare")
+        raise DataError(f"is no molecule pack: it has no array {missing[0]!r}")
     meta = parse_meta(_Meta, arrays["meta"], SCHEMA)
     content: dict[str, Any] = {name: arrays[_FILE_NAMES.get(name, name)] for name in _DTYPES}
     content |= {name: _words(arrays[name], name) for name in _WORDS}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from afmid.molecule import Molecule
+from afmid.molecule import Molecule, flat_rotation
 from afmid.simulate import Scene, SimulationOptions
 from afmid.units import N_per_m
 
@@ -48,21 +48,13 @@ def random_rotation(rng: np.random.Generator) -> Array:
     ])  # fmt: skip
 
 
-def flat_rotation(molecule: Molecule) -> Array:
-    """Return the rotation (3, 3) that lays the molecule's best plane into x and y."""
-    centred = molecule.positions - molecule.positions.mean(0)
-    axes = np.linalg.svd(centred, full_matrices=True)[2]
-    rotation: Array = axes * np.linalg.det(axes)  # no mirror image
-    return rotation
-
-
 def draw_pose(molecule: Molecule, ranges: SceneRanges, rng: np.random.Generator) -> Molecule:
     """Return the molecule as it happens to lie: flat or as its entropy has it, with either side up, turned in plane."""
     if rng.random() < ranges.flat:
         tilted = np.deg2rad(ranges.flat_tilt) * rng.random()
         side = rng.choice([0.0, np.pi])
         turn = _about(2, 2 * np.pi * rng.random())
-        return molecule.turned(_about(0, tilted + side) @ turn @ flat_rotation(molecule))
+        return molecule.turned(_about(0, tilted + side) @ turn @ flat_rotation(molecule.positions))
     poses = [molecule.turned(random_rotation(rng)) for _ in range(ranges.attempts)]
     return max(poses, key=entropy)
 

@@ -114,7 +114,7 @@ def prepare(
     """
     listed = [Row(*row) for row in rows]
     tasks = ((row.smiles, seed, conformers) for row in listed)
-    results = map(_make, tasks) if jobs == 1 else _parallel(tasks, jobs, timeout_s)
+    results = map(_make, tasks) if jobs < 2 else _parallel(tasks, jobs, timeout_s)
     kept: list[_Kept] = []
     failed: Counter[str] = Counter()
     seen: set[str] = set()

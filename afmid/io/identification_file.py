@@ -176,7 +176,7 @@ def _from_json(text: str) -> Identification:
 
 def _from_npz(arrays: Mapping[str, NDArray[Any]]) -> Identification:
     if "meta" not in arrays:
-        raise DataError("is no identification: it has no array 'meta'; make one with: afmid identify -o answer.npz")
+        raise DataError("is no identification: it has no array 'meta'")
     answer = parse_meta(_Answer, arrays["meta"], SCHEMA)
     wanted = ["x", "y", *(f"map_{name}" for name in answer.maps)]
     if missing := [name for name in wanted if name not in arrays]:
@@ -253,7 +253,8 @@ def _sdf(answer: Identification) -> bytes:
         mol.AddAtom(atom)
         conformer.SetAtomPosition(i, Point3D(float(found.x), float(found.y), float(found.z)))
     for bond in answer.bonds:
-        mol.AddBond(int(bond.a), int(bond.b), bond_type(bond.order))
+        if not mol.GetBondBetweenAtoms(int(bond.a), int(bond.b)):
+            mol.AddBond(int(bond.a), int(bond.b), bond_type(bond.order))
     mol.AddConformer(conformer)
     mol.SetProp("_Name", f"{answer.method} {answer.version}")
     Chem.CreateAtomDoublePropertyList(mol, "Confidence")

@@ -82,13 +82,12 @@ def _extended(lines: list[str], name: str) -> tuple[Molecule, bool]:
     given = [atoms.arrays[key] for key in CHARGES if key in atoms.arrays]
     if not given and atoms.calc is not None:  # where ase puts a column `charges`
         given = [atoms.calc.results[key] for key in CHARGES if key in atoms.calc.results]
-    words = {key: str(atoms.info.get(key, "")) for key in ("name", "smiles")}
     molecule = Molecule(
         numbers=numbers,
         positions=np.asarray(atoms.positions),
         charges=np.asarray(given[0] if given else [], np.float64),
-        name=words["name"] or name,
-        smiles=words["smiles"],
+        name=_word(lines[1], "name") or name,
+        smiles=_word(lines[1], "smiles"),
     )
     return molecule, bool(given)
 
@@ -111,6 +110,12 @@ def _is_number(word: str) -> bool:
         return bool(np.isfinite(float(word)))
     except ValueError:
         return False
+
+
+def _word(comment: str, key: str) -> str:
+    """Return the text of `key` in a comment line; ase would make a bool of hydrogen fluoride's SMILES, F."""
+    found = re.search(rf'(?:^|\s){key}=(?:"((?:[^"\\]|\\.)*)"|(\S+))', comment)
+    return re.sub(r"\\(.)", r"\1", found[1] or found[2] or "") if found else ""
 
 
 def _quoted(word: str) -> str:

@@ -53,6 +53,12 @@ def test_formal_charges_follow_from_the_valences(smiles, charges):
     assert [atom.GetFormalCharge() for atom in mol.GetAtoms()][: len(charges)] == charges
 
 
+def test_a_bond_given_in_both_directions_counts_once():
+    molecule = embed("CO")
+    twice = replace(molecule, bonds=np.tile(molecule.bonds, (2, 1))[:, ::-1], orders=np.tile(molecule.orders, 2))
+    assert to_rdkit(twice).GetNumBonds() == len(molecule.bonds)
+
+
 def test_six_bonds_on_a_carbon_make_no_valid_molecule():
     star = Molecule(np.array([6] * 7), 3 * np.eye(7, 3), bonds=np.array([[0, i] for i in range(1, 7)]))
     assert sanitised(star) is None

@@ -43,6 +43,17 @@ class Silent:
         return Identification("silent", "1.0", scans[0].x, scans[0].y)
 
 
+class Mapper:
+    """Gives a map and nothing else."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def identify(self, scans: Any, options: Any, prefix: Any = None) -> Identification:
+        scan = scans[0]
+        return Identification(self.name, "1.0", scan.x, scan.y, maps={"nearest": Map(scan.df[:, :, -1], "Hz")})
+
+
 class LineRecipe(Recipe):
     """A short run."""
 
@@ -90,7 +101,9 @@ def afmid_identify() -> list[Identifier]:
             name="brightest", summary="The brightest pixel.", options=Options, load=lambda *_: Brightest("brightest"),
             priority=5,
         ),
-        Identifier(name="silent", summary="Says nothing.", load=lambda *_: Silent()),
+        Identifier(name="silent", summary="Says nothing.", load=lambda *_: Silent(), gives=("smiles",)),
+        Identifier(name="mapper", summary="Maps alone.", load=lambda *_: Mapper("mapper")),
+        Identifier(name="blind", summary="Finds no atoms.", load=lambda *_: Mapper("blind"), gives=("maps", "atoms")),
         Identifier(
             name="weighty", summary="Needs weights.", load=lambda *_: Silent(),
             weights_index=Path(__file__).with_name("no-such-weights.toml"),

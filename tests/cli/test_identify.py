@@ -34,6 +34,7 @@ def test_json_is_one_line_for_each_scan_with_units_in_the_keys(afmid, stranger, 
     done = afmid("identify", scan, scan, "--json", *CPU, **stranger)
     lines = done.stdout.splitlines()
     assert len(lines) == 2
+    assert json.loads(lines[0])["meta"]["scan"] == str(scan)
     (atom,) = json.loads(lines[0])["atoms"]
     assert sorted(atom) == ["confidence", "element", "x_angstrom", "y_angstrom", "z_angstrom"]
     assert done.stderr == b"afmid: method: brightest\n"
@@ -52,16 +53,24 @@ def test_all_methods_answer_side_by_side(afmid, stranger, scan: Path, tmp_path: 
     options = ("-o", tmp_path / "out", "--set", "brightest.element=N", *CPU)
     done = afmid("identify", scan, "-m", "all", *options, **stranger)
     assert done.returncode == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["brightest", "silent"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["blind", "brightest", "mapper", "silent"]
     assert not (tmp_path / "out" / "silent" / "atoms.xyz").exists()
 
 
-@pytest.mark.parametrize("arguments", [("-m", "silent"), ("-m", "brightest", "--set", "confidence=0.49")])
+@pytest.mark.parametrize(
+    "arguments", [("-m", "silent"), ("-m", "blind"), ("-m", "brightest", "--set", "confidence=0.49")]
+)
 def test_no_confident_answer_is_exit_code_3(afmid, stranger, scan: Path, arguments: tuple[str, ...]) -> None:
     done = afmid("identify", scan, *arguments, "--json", *CPU, **stranger)
     assert done.returncode == 3
     assert json.loads(done.stdout)
     assert b"no confident answer" in done.stderr
+
+
+def test_maps_are_an_answer_of_a_method_that_gives_nothing_else(afmid, stranger, scan: Path) -> None:
+    done = afmid("identify", scan, "-m", "mapper", *CPU, **stranger)
+    assert done.returncode == 0
+    assert "map nearest" in done.stdout.decode()
 
 
 def test_a_bare_stack_needs_its_scale(afmid, stranger, tmp_path: Path) -> None:

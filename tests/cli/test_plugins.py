@@ -9,6 +9,7 @@ def test_the_list_says_what_comes_from_where_by_which_hook(afmid, stranger) -> N
     rows = [line.split() for line in done.stdout.decode().splitlines()]
     assert ["afmid_identify", "brightest", "afmid-stranger", "1.0"] in [row[:4] for row in rows]
     assert ["afmid_simulate", "torch", "afmid"] in [row[:3] for row in rows]
+    assert "Finds no atoms. Gives maps, atoms." in done.stdout.decode()
 
 
 def test_json_is_one_line_for_each_plugin(afmid, stranger) -> None:
@@ -17,7 +18,7 @@ def test_json_is_one_line_for_each_plugin(afmid, stranger) -> None:
     assert plugins["stranger"]["hooks"] == ["afmid_train", "afmid_identify", "afmid_evaluate"]
     assert plugins["stranger"]["failure"] is None
     names = [offer["name"] for offer in plugins["stranger"]["offers"]]
-    assert names == ["line", "brightest", "silent", "weighty", "missing"]
+    assert names == ["line", "brightest", "silent", "mapper", "blind", "weighty", "missing"]
     assert plugins["core"]["distribution"] == "afmid"
 
 

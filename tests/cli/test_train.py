@@ -19,8 +19,9 @@ def molecules(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_run_is_stopped_by_the_keyboard_and_resumed_by_the_same_command(
-    afmid, stranger, molecules: Path, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_is_stopped_by_a_signal_and_resumed_by_the_same_command(
+    afmid, stranger, molecules: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
     arguments = ["train", "line", "--data", str(molecules), "--device", "cpu", "--set", "pause=0.03"]
     running = subprocess.Popen(
@@ -30,7 +31,7 @@ def test_a_run_is_stopped_by_the_keyboard_and_resumed_by_the_same_command(
     for line in running.stderr:
         if line.startswith("afmid: step 20 of 60: loss"):
             break
-    running.send_signal(signal.SIGINT)
+    running.send_signal(how)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == 130
     assert stdout == ""

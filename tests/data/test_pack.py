@@ -35,9 +35,7 @@ def conformers(draw, smiles):
 
 @st.composite
 def groups(draw):
-    return [
-        draw(st.lists(conformers(f"C{i}"), min_size=1, max_size=3)) for i in range(draw(st.integers(0, 4)))
-    ]
+    return [draw(st.lists(conformers(f"C{i}"), min_size=1, max_size=3)) for i in range(draw(st.integers(0, 4)))]
 
 
 def packed(molecules):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from afmid.data.poses import SceneRanges, draw_pose, draw_scene, entropy, flat_rotation, random_rotation
+from afmid.data.poses import SceneRanges, draw_pose, draw_scene, entropy, random_rotation
 from afmid.molecule import Molecule
 from afmid.simulate import SimulationOptions
 from afmid.units import N_per_m
@@ -29,12 +29,6 @@ def test_rotations_are_proper_and_spread_evenly():
     assert_allclose(np.linalg.det(rotations), 1)
     assert_allclose(rotations.mean(0), 0, atol=0.05)
     assert_allclose((rotations**2).mean(0), 1 / 3, atol=0.03)
-
-
-def test_an_upright_molecule_is_laid_flat_without_being_mirrored():
-    rotation = flat_rotation(UPRIGHT)
-    assert np.linalg.det(rotation) == pytest.approx(1)
-    assert_allclose(UPRIGHT.turned(rotation).positions[:, 2], 0, atol=1e-12)
 
 
 def test_molecules_lie_flat_as_often_as_asked():

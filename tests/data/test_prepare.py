@@ -16,7 +16,7 @@ ROWS = [
     Row("not a smiles", "a"),
     Row("OCC", "b"),
     Row("[Fe]", "b"),
-    Row("CC12OC3CC1C=CC32", "b"),  # a cage that cannot be embedded
+    Row("[C@@H]12CC[C@H](CC1)C2", "b"),  # norbornane with one bridgehead inside out
     Row("C" * 150, "b"),
     Row("CC(=O)O", "b", "afm"),
 ]

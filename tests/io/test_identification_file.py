@@ -113,7 +113,8 @@ def test_ase_reads_the_xyz_with_unknown_elements_as_x(tmp_path):
 
 
 def test_rdkit_reads_the_sdf_with_unknown_elements_as_dummy_atoms(tmp_path):
-    write_identification(EXAMPLE, tmp_path / "a.sdf")
+    twice = replace(EXAMPLE, bonds=(*EXAMPLE.bonds, Bond(1, 0, 2, 0.5)))
+    write_identification(twice, tmp_path / "a.sdf")
     mol = next(Chem.SDMolSupplier(str(tmp_path / "a.sdf"), removeHs=False))
     assert [atom.GetAtomicNum() for atom in mol.GetAtoms()] == [6, 0, 8]
     assert [bond.GetBondTypeAsDouble() for bond in mol.GetBonds()] == [1.0, 2.0]

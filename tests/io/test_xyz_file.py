@@ -25,13 +25,14 @@ WORDS = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_siz
     charges=hnp.arrays(np.float64, 4, elements=st.floats(-3, 3)),
     numbers=hnp.arrays(np.int64, 4, elements=st.integers(1, 118)),
     name=WORDS.filter(bool),
+    smiles=WORDS | st.sampled_from(["F", "T", "F/C=C\\F", "[H][H]"]),
 )
-def test_write_then_read_keeps_atoms_charges_and_name(positions, charges, numbers, name):
-    read = from_text(to_text(Molecule(numbers, positions, charges, name=name)), "")
+def test_write_then_read_keeps_atoms_charges_and_words(positions, charges, numbers, name, smiles):
+    read = from_text(to_text(Molecule(numbers, positions, charges, name=name, smiles=smiles)), "")
     assert_array_equal(read.numbers, numbers)
     assert_allclose(read.positions, positions, atol=1e-8)
     assert_allclose(read.charges, charges, atol=1e-8)
-    assert read.name == name
+    assert (read.name, read.smiles) == (name, smiles)
 
 
 def test_a_plain_fifth_column_holds_charges():

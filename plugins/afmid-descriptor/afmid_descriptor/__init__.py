@@ -33,6 +33,7 @@ def afmid_identify() -> Iterable[Identifier]:
             options=Options,
             load=_load_method,
             weights_index=Path(__file__).with_name("weights") / "weights.toml",
+            gives=("maps", "atoms"),
         )
     ]
 

@@ -6,18 +6,22 @@ searched again for disks hidden in the flank of a neighbour's.
 
 The confidence of an atom is a logistic function of four figures of its cone (`FIGURES`), with signs that are fixed: it
 never falls with the height and the prominence of a disk, and never rises with its misfit and its crowding. Its
-coefficients come from validation scans (`fit_confidence`) and travel with the weights, so that among atoms said with
+coefficients come from validation scans (`calibrate`) and travel with the weights, so that among atoms said with
 0.8 about eight in ten are there; `UNFITTED` stands in where a weights file brings none, and is not calibrated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, maximum_filter, minimum_filter
 from scipy.optimize import minimize
+from scipy.spatial import cKDTree
+from scipy.special import expit
 
+from afmid import Molecule
+from afmid.evaluate.metrics import match_atoms
 from afmid_descriptor.targets import DISK_DEPTH, DISK_RADIUS
 
 Array = NDArray[np.float64]
@@ -31,7 +35,7 @@ STEPS = 8  # Gauss-Newton steps after each search
 TIP = 1e-3  # Å: rounds the apex
 DAMPING = 1e-3
 LONGEST_STEP = 0.1  # Å, of an apex
-NARROWEST, WIDEST = 0.8 * min(DISK_RADIUS.values()), 1.5 * max(DISK_RADIUS.values())  # Å: radius of a cone
+NARROWEST, WIDEST = 0.8 * min(DISK_RADIUS.values()), 1.1 * max(DISK_RADIUS.values())  # Å: radius of a cone
 APART = 0.35  # Å: of two cones that are nearer, one is taken
 FIGURES = {"log_height": 1, "prominence": 1, "misfit": -1, "crowding": -1}  # sign with which each moves the confidence
 UNFITTED = {"constant": 2.0, "log_height": 1.5, "prominence": 1.0, "misfit": -6.0, "crowding": 0.0}
@@ -81,6 +85,34 @@ def find_cones(disks: Array, x: Array, y: Array, threshold: float) -> Cones:
     return Cones(at_x, at_y, height, height / slope, _figures(image, x, y, cones))
 
 
+def calibrate(
+    disks: Iterable[Array], axes: Iterable[tuple[Array, Array]], truths: Iterable[Molecule], threshold: float
+) -> dict[str, float]:
+    """Return the coefficients of `confidence` from predicted disks maps and the molecules they show.
+
+    Args:
+        disks: maps (X, Y) of scans that the network was not trained on.
+        axes: their x and y (Å).
+        truths: the molecules, in the frames of the axes.
+        threshold: lowest cone that is looked at.
+    """
+    figures, right = [np.empty((0, len(FIGURES)))], [np.empty(0, bool)]
+    for image, (x, y), truth in zip(disks, axes, truths, strict=True):
+        cones = find_cones(image, x, y, threshold)
+        figures.append(cones.figures)
+        right.append(is_atom(cones, truth))
+    return fit_confidence(np.concatenate(figures), np.concatenate(right))
+
+
+def is_atom(cones: Cones, truth: Molecule) -> NDArray[np.bool_]:
+    """Return which cones (N,) match, one to one and within 0.35 Å, an atom less than 1.2 Å below the topmost one."""
+    atoms = truth.topmost_at_zero().positions
+    found = np.stack([cones.x, cones.y, cones.z], 1)
+    right = np.zeros(len(found), bool)
+    right[match_atoms(found, atoms[atoms[:, 2] > -DISK_DEPTH])[:, 0]] = True
+    return right
+
+
 def fit_confidence(figures: Array, right: NDArray[np.bool_]) -> dict[str, float]:
     """Return the coefficients that make `confidence` most likely for cones (N, 4) of which it is known who is right."""
     signs = np.array([0, *FIGURES.values()])
@@ -89,8 +121,7 @@ def fit_confidence(figures: Array, right: NDArray[np.bool_]) -> dict[str, float]
 
     def loss(coefficients: Array) -> tuple[float, Array]:
         logit = signed * (inputs @ coefficients)
-        share = 1 / (1 + np.exp(-logit))
-        return float(np.logaddexp(0, logit).mean()), (signed * share) @ inputs / len(inputs)
+        return float(np.logaddexp(0, logit).mean()), (signed * expit(logit)) @ inputs / len(inputs)
 
     bounds = [(None, None) if sign == 0 else (0, None) if sign > 0 else (None, 0) for sign in signs]
     start = np.array(list(UNFITTED.values()))
@@ -101,7 +132,7 @@ def fit_confidence(figures: Array, right: NDArray[np.bool_]) -> dict[str, float]
 def confidence(figures: Array, coefficients: Mapping[str, float]) -> Array:
     """Return how likely each cone (N, 4) is an atom, 0–1."""
     logit = coefficients["constant"] + figures @ np.array([coefficients[name] for name in FIGURES])
-    return 1 / (1 + np.exp(-logit))
+    return expit(logit)
 
 
 def _maxima(image: Array, x: Array, y: Array, threshold: float, known: Array) -> Array:
@@ -110,8 +141,8 @@ def _maxima(image: Array, x: Array, y: Array, threshold: float, known: Array) ->
     peaks = (image == maximum_filter(image, WINDOW)) & (image > lowest) & (image > minimum_filter(image, WINDOW))
     i, j = np.nonzero(peaks)
     guess = np.stack([x[i], y[j], image[i, j], image[i, j] / DISK_RADIUS["C"]], 1)
-    distance = np.hypot(*(guess[:, None, :2] - known[None, :, :2]).transpose(2, 0, 1))
-    return guess[(distance >= APART).all(1)]
+    distance, _ = cKDTree(known[:, :2]).query(guess[:, :2])  # infinite where none is known
+    return _distinct(guess[distance >= APART])  # an apex between pixels is the maximum of several
 
 
 def _fit(image: Array, x: Array, y: Array, cones: Array) -> Array:
@@ -128,13 +159,14 @@ def _fit(image: Array, x: Array, y: Array, cones: Array) -> Array:
         step = np.linalg.solve(normal, jacobian.transpose(0, 2, 1) @ rest[:, :, None])[..., 0]
         step[:, :2] = np.clip(step[:, :2], -LONGEST_STEP, LONGEST_STEP)
         cones += step
+        cones[:, 0], cones[:, 1] = np.clip(cones[:, 0], x[0], x[-1]), np.clip(cones[:, 1], y[0], y[-1])
         cones[:, 2] = np.clip(cones[:, 2], 1e-3, None)
         cones[:, 3] = np.clip(cones[:, 3], cones[:, 2] / WIDEST, cones[:, 2] / NARROWEST)
     return cones
 
 
 def _patches(image: Array, x: Array, y: Array, cones: Array) -> tuple[Array, Array, Array, Array]:
-    """Return the pixels around each apex: values, x, y (Å), and 1 where they lie within `REACH`, else 0; (N, K) each."""
+    """Return the pixels around each apex: values, x, y (Å), and 1 within `REACH` of the apex, else 0; (N, K) each."""
     wide, high = x[1] - x[0], y[1] - y[0]
     span = np.arange(-(half := int(np.ceil(REACH / min(wide, high)))), half + 1)
     i = np.rint((cones[:, 0] - x[0]) / wide).astype(int)[:, None] + np.repeat(span, len(span))
@@ -146,17 +178,18 @@ def _patches(image: Array, x: Array, y: Array, cones: Array) -> tuple[Array, Arr
 
 
 def _heights(cones: Array, px: Array, py: Array) -> Array:
-    """Return the height of each cone (N, 4) at the points (...), (..., N)."""
-    rho = np.hypot(px[..., None] - cones[:, 0], py[..., None] - cones[:, 1])
-    return np.clip(cones[:, 2] - cones[:, 3] * rho, 0, None)
+    """Return the height of each cone (N, 4) at points of its own, (N, ...)."""
+    x, y, height, slope = (values.reshape(-1, *[1] * (px.ndim - 1)) for values in cones.T)
+    return np.clip(height - slope * np.hypot(px - x, py - y), 0, None)
 
 
 def _neighbours(cones: Array, px: Array, py: Array) -> Array:
-    """Return at the points (N, K) around each cone the height of all others, (N, K)."""
-    heights = _heights(cones, px, py)
-    own = np.arange(len(cones))
-    heights[own, :, own] = 0
-    return heights.sum(2)
+    """Return at points around each cone, (N, K), the height of all others, (N, K)."""
+    pairs = cKDTree(cones[:, :2]).query_pairs(WIDEST + 2 * REACH, output_type="ndarray")
+    here, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    total = np.zeros_like(px)
+    np.add.at(total, here, _heights(cones[other], px[here], py[here]))
+    return total
 
 
 def _render(cones: Array, x: Array, y: Array) -> Array:
@@ -165,29 +198,27 @@ def _render(cones: Array, x: Array, y: Array) -> Array:
     for cone in cones:
         radius = cone[2] / cone[3]
         columns, rows = (slice(*np.searchsorted(a, (c - radius, c + radius))) for a, c in ((x, cone[0]), (y, cone[1])))
-        image[columns, rows] += _heights(cone[None], x[columns, None], y[None, rows])[..., 0]
+        image[columns, rows] += _heights(cone[None], x[None, columns, None], y[None, None, rows])[0]
     return image
 
 
 def _distinct(cones: Array) -> Array:
     """Return the cones from the highest to the lowest, without those that stand in a higher one's apex."""
     cones = cones[np.argsort(-cones[:, 2], kind="stable")]
-    near = np.hypot(*(cones[:, None, :2] - cones[None, :, :2]).transpose(2, 0, 1)) < APART
     keep = np.ones(len(cones), bool)
-    for index in range(len(cones)):
-        keep[index] = not (near[index, :index] & keep[:index]).any()
+    for higher, lower in sorted(cKDTree(cones[:, :2]).query_pairs(APART)):
+        keep[lower] &= not keep[higher]
     return cones[keep]
 
 
 def _figures(image: Array, x: Array, y: Array, cones: Array) -> Array:
-    """Return what the confidence is made from, (N, 4), columns as in `FIGURES`; all but the first are shares of height."""
+    """Return what the confidence is made from, (N, 4), as `FIGURES` orders it; most are shares of height."""
     if not len(cones):
         return np.empty((0, len(FIGURES)))
     height = cones[:, 2]
     values, px, py, near = _patches(image, x, y, cones)
     others = _neighbours(cones, px, py)
-    own = np.clip(height[:, None] - cones[:, 3:] * np.hypot(px - cones[:, :1], py - cones[:, 1:2]), 0, None)
-    misfit = np.sqrt((((values - others - own) * near) ** 2).sum(1) / near.sum(1).clip(1)) / height
+    misfit = np.sqrt((((values - others - _heights(cones, px, py)) * near) ** 2).sum(1) / near.sum(1).clip(1)) / height
     angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     rx, ry = cones[:, :1] + ROUND * np.cos(angle), cones[:, 1:2] + ROUND * np.sin(angle)
     place = [(rx - x[0]) / (x[1] - x[0]), (ry - y[0]) / (y[1] - y[0])]

@@ -18,8 +18,9 @@ def true_maps(molecule: Molecule, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         DataError: an element that the maps do not know.
     """
     numbers, positions = torch.from_numpy(molecule.numbers)[None], torch.from_numpy(molecule.positions)[None]
-    axes = (torch.as_tensor(axis, dtype=torch.float64)[None] for axis in (x, y))
-    return descriptor_maps(numbers, positions, torch.ones_like(numbers, dtype=torch.bool), *axes)[0].numpy()
+    x_axis, y_axis = (torch.as_tensor(axis, dtype=torch.float64)[None] for axis in (x, y))
+    mask = torch.ones_like(numbers, dtype=torch.bool)
+    return descriptor_maps(numbers, positions, mask, x_axis, y_axis)[0].numpy()
 
 
 def map_errors(answer: Identification, truth: Molecule) -> dict[str, float]:

@@ -18,6 +18,7 @@ through the convolutions before it.
 
 import json
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ HEIGHTS = 10  # images in a stack
 STRIDE = 8  # X and Y must be multiples of this
 SLOPE = 0.1  # of LeakyReLU
 BRANCHES = {"disks": (0.01, False), "spheres": (0.1, True), "height": (0.5, True)}  # map: initial bias, ends in ReLU
+
+Conv = TypeVar("Conv", nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """Return the configuration that a weights file bears; ValueError or TypeError where it is none."""
-        fields = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
@@ -65,7 +68,7 @@ class DescriptorCNN(nn.Module):
         `df` is (B, X, Y, 10), from far to near, X and Y multiples of 8. Disks have no unit, spheres and height are Å.
         """
         h = df.permute(0, 3, 1, 2).unsqueeze(1)  # (B, 1, 10, X, Y): heights before pixels is several times faster
-        for conv, pool in zip(self.encoder, (2, 2, (1, 2, 2)), strict=True):
+        for conv, pool in zip(self.encoder, ((2, 2, 2), (2, 2, 2), (1, 2, 2)), strict=True):
             h = avg_pool3d(_activate(conv(h)), pool)
         h = h.transpose(1, 2).flatten(1, 2)  # (B, 2 C, X/8, Y/8): height z and channel c at index z C + c
         for conv in self.middle:
@@ -93,7 +96,7 @@ class Branch(nn.Module):
         return relu(h) if self.positive else h
 
 
-def _conv(kind: type, inputs: int, outputs: int) -> nn.Module:
+def _conv(kind: type[Conv], inputs: int, outputs: int) -> Conv:
     conv = kind(inputs, outputs, kernel_size=3, padding=1, padding_mode="replicate")
     nn.init.kaiming_normal_(conv.weight, a=SLOPE, nonlinearity="leaky_relu")
     nn.init.zeros_(conv.bias)

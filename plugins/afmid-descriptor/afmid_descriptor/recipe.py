@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch.nn.functional import mse_loss
 from afmid.data.augment import Cutout, Noise, Normalise, PlaneShift
 from afmid.data.pack import MoleculePack
 from afmid.data.poses import draw_scene
+from afmid.offers import Augment
 from afmid.simulate import Scene, frequency_shift
 from afmid.simulate.torch_engine import TorchSimulator
 from afmid.units import N_per_m
@@ -32,14 +34,14 @@ VALIDATION = 2**32  # steps of the training stay below; validation scans are dra
 
 
 class Batch(NamedTuple):
-    """Normalised stacks (B, X, Y, Z) and their maps (B, 3, X, Y)."""
+    """Stacks (B, X, Y, Z), normalised where a network sees them, and their maps (B, 3, X, Y)."""
 
     df: Tensor
     maps: Tensor
 
 
 class DescriptorTask:
-    """Scans simulated as they are needed, each seen once; the published loss."""
+    """Scans simulated as they are needed; the published loss."""
 
     def __init__(self, recipe: DescriptorRecipe, pack: MoleculePack, device: str):
         torch.manual_seed(recipe.seed)
@@ -51,10 +53,19 @@ class DescriptorTask:
         compiler = device == "cuda" or shutil.which("c++") is not None
         self.simulator = TorchSimulator(device, compile=recipe.compile and compiler)
         self.train, self.val = pack.conformers("train"), pack.conformers("val")
+        self._fresh = -1  # which draw the scans at hand are from
 
     def batch(self, step: int) -> Batch:
-        """Return the stacks and maps of a step, simulated, augmented and normalised."""
-        return self._batch(step, self.train, self.recipe.batch)
+        """Return the stacks and maps of a step: simulated, turned or mirrored, made to look measured, normalised."""
+        fresh = step // self.recipe.reuse
+        if fresh != self._fresh:
+            self._fresh, self._scans = fresh, self._simulated(fresh, self.train, self.recipe.batch)
+        rng = np.random.default_rng([self.recipe.seed, step, 1])
+        turns, mirror = int(rng.integers(4)), rng.random() < 0.5
+        df, maps = (images.rot90(turns, axes) for images, axes in zip(self._scans, ((1, 2), (2, 3)), strict=True))
+        if mirror:
+            df, maps = df.flip(1), maps.flip(2)
+        return Batch(self._measured(df, rng), maps)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return 20 MSE(disks) + 0.2 MSE(spheres) + 0.1 MSE(height)."""
@@ -83,10 +94,10 @@ class DescriptorTask:
         for row, (df, predicted, truth) in enumerate(zip(batch.df, maps, batch.maps, strict=False)):
             for half, (label, images) in enumerate((("predicted", predicted), ("true", truth))):
                 left, *right = axes[2 * row + half]
-                left.imshow(df[..., 0 if half else -1].cpu().T, origin="lower", cmap="gray")
+                left.imshow(df[..., 0 if half else -1].cpu().numpy().T, origin="lower", cmap="gray")
                 left.set_title("far" if half else "near", fontsize=8)
                 for axis, name, image, scale in zip(right, BRANCHES, images, truth, strict=True):
-                    axis.imshow(image.cpu().T, origin="lower", vmin=0, vmax=max(float(scale.max()), 1e-6))
+                    axis.imshow(image.cpu().numpy().T, origin="lower", vmin=0, vmax=max(float(scale.max()), 1e-6))
                     axis.set_title(f"{name}, {label}", fontsize=8)
         for axis in axes.flat:
             axis.set_axis_off()
@@ -100,36 +111,32 @@ class DescriptorTask:
     @cached_property
     def _validation(self) -> list[Batch]:
         size, count = self.recipe.batch, self.recipe.validation_scans
-        return [
-            self._batch(VALIDATION + start, self.val, min(size, count - start)) for start in range(0, count, size)
-        ]
+        batches = []
+        for start in range(0, count, size):
+            df, maps = self._simulated(VALIDATION + start, self.val, min(size, count - start))
+            rng = np.random.default_rng([self.recipe.seed, VALIDATION + start, 1])
+            batches.append(Batch(self._measured(df, rng), maps))
+        return batches
 
-    @torch.no_grad()
-    def _batch(self, step: int, conformers: np.ndarray, size: int) -> Batch:
-        rng = np.random.default_rng([self.recipe.seed, step])
-        chosen = rng.choice(conformers, size)
-        scenes = [
-            draw_scene(self.pack.molecule(int(i)), self.recipe.simulation, self.recipe.ranges, rng) for i in chosen
-        ]
+    def _simulated(self, draw: int, conformers: np.ndarray, size: int) -> Batch:
+        """Return Δf (Hz) and maps of `size` scenes, which depend on the seed and `draw` alone."""
+        rng = np.random.default_rng([self.recipe.seed, draw, 0])
         settings = self.recipe.simulation
-        df = frequency_shift(
-            self.simulator.forces(scenes), settings.step, settings.amplitude, settings.f0,
-            settings.cantilever_stiffness * N_per_m,
-        )  # fmt: skip
-        return Batch(self._measured(df, rng), self._maps(scenes))
+        chosen = (self.pack.molecule(int(i)) for i in rng.choice(conformers, size))
+        scenes = [draw_scene(molecule, settings, self.recipe.ranges, rng) for molecule in chosen]
+        stiffness = settings.cantilever_stiffness * N_per_m
+        forces = self.simulator.forces(scenes)
+        df = frequency_shift(forces, settings.step, settings.amplitude, settings.f0, stiffness)
+        return Batch(df.clone(), self._maps(scenes))
 
     def _measured(self, df: Tensor, rng: np.random.Generator) -> Tensor:
         """Return stacks as a microscope would bring them, normalised: noisy, at times drifted, with images missing."""
         recipe, generator = self.recipe, torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
-        steps = [Noise(recipe.noise, "drawn"), Normalise()]
-        if rng.random() < recipe.drifted:
-            steps.insert(0, PlaneShift(recipe.drift, 2 * recipe.drift))
-        if rng.random() < recipe.cut:
-            steps.append(Cutout(tries=5, probability=0.2, smallest=0.001, largest=0.01, aspect=10.0))
+        before = [PlaneShift(recipe.drift, 2 * recipe.drift)] if rng.random() < recipe.drifted else []
+        after = [Cutout(5, 0.2, 0.001, 0.01, 10.0)] if rng.random() < recipe.cut else []
+        df = _augmented(df, [*before, Noise(recipe.noise, "drawn")], generator)
         df = torch.cat([fill_heights(stack[None, ..., self._missing(rng) :]) for stack in df])
-        for augment in steps:
-            df, _ = augment(df, df.new_empty(0), generator)
-        return df
+        return _augmented(df, [Normalise(), *after], generator)
 
     def _missing(self, rng: np.random.Generator) -> int:
         """Return how many of the far images a stack lacks."""
@@ -148,6 +155,12 @@ class DescriptorTask:
             torch.tensor(numbers, device=self.device), torch.tensor(positions, **to),
             torch.tensor(numbers > 0, device=self.device), torch.tensor(x, **to), torch.tensor(y, **to),
         )  # fmt: skip
+
+
+def _augmented(df: Tensor, steps: Sequence[Augment], generator: torch.Generator) -> Tensor:
+    for augment in steps:
+        df, _ = augment(df, df.new_empty(0), generator)
+    return df
 
 
 def load(recipe: DescriptorRecipe, pack: MoleculePack, device: str) -> DescriptorTask:

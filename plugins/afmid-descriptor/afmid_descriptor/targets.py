@@ -33,7 +33,7 @@ HEIGHT_FORCE = 0.1  # eV/Å
 HEIGHT_DEPTH = 2.0  # Å
 OXYGEN = 8
 _STEP = 0.25  # Å between the heights at which the force is compared with HEIGHT_FORCE
-_NEWTON_STEPS = 3  # from 0.25 Å to below 1e-5 Å
+_NEWTON_STEPS = 4  # from 0.25 Å to below 1e-4 Å
 _CHUNK, _CHUNK_ELSEWHERE = 1 << 17, 1 << 26  # pairs of pixel and atom at once: on a CPU what its cache holds
 _CORE = 0.25  # Å²: nearer to an atom the force is that at this distance
 _FAR = 1e3  # Å: where padding atoms are put
@@ -63,11 +63,11 @@ def descriptor_maps(
     samples = numbers, positions, mask, x, y, offset
     if positions.device.type == "cpu" and len(numbers) > 1:  # one by one, without the padding, is faster on a CPU
         alone = ((n[m], p[m], m[m], *rest) for n, p, m, *rest in zip(*samples, strict=True))
-        return torch.cat([_maps(*(t[None] for t in sample), probe) for sample in alone])
-    return _maps(*samples, probe)
+        return torch.cat([_maps(probe, *(t[None] for t in sample)) for sample in alone])
+    return _maps(probe, *samples)
 
 
-def _maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor, offset: Tensor, probe: int) -> Tensor:
+def _maps(probe: int, numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor, offset: Tensor) -> Tensor:
     radii, depths, disk_radii = (t.to(positions) for t in _parameters(numbers.where(mask, OXYGEN)))
     z = positions[..., 2].where(mask, -torch.inf)
     z = (z - z.amax(1, keepdim=True)).clamp_min(-_FAR)  # (B, N): 0 at the highest atom, far below where there is none
@@ -75,7 +75,7 @@ def _maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor
     probe_rho2 = _lateral(positions, x + offset[:, :1], y + offset[:, 1:]) if offset.any() else rho2
     disks = atomic_disks(rho2, z, radii, disk_radii)
     maps = torch.stack([disks, vdw_spheres(rho2, z, radii), height_map(probe_rho2, z, radii, depths, probe)], 1)
-    return maps.unflatten(2, (x.shape[1], y.shape[1]))
+    return maps.reshape(len(maps), len(maps[0]), x.shape[1], y.shape[1])
 
 
 def _lateral(positions: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -163,11 +163,11 @@ def _refine(low: Tensor, rho2: Tensor, z: Tensor, law: Tensor) -> Tensor:
         fourth = inverse.square().square_()
         attract = law[:, 1] * fourth
         repel = fourth.mul_(inverse).mul_(inverse).mul_(inverse).mul_(law[:, 0])
-        force = torch.linalg.vecdot(dz, repel - attract)
+        excess = torch.linalg.vecdot(dz, repel - attract) - HEIGHT_FORCE
         slope = (repel - attract).sum(1) - torch.linalg.vecdot(dz.square_().mul_(inverse), 14 * repel - 8 * attract)
-        strong = force >= HEIGHT_FORCE
+        strong = excess >= 0
         low, high = torch.where(strong, height, low), torch.where(strong, high, height)
-        newton = height - (force / HEIGHT_FORCE).log() * force / slope  # the logarithm is nearly a straight line
+        newton = height - excess / slope
         height = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
     return height
 

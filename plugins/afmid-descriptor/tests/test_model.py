@@ -59,7 +59,7 @@ def test_any_multiple_of_eight_pixels_works(model, x, y):
 def test_before_training_every_output_is_positive_whatever_the_input_and_every_branch_learns():
     torch.manual_seed(1)
     model = DescriptorCNN()
-    stacks = 100 * torch.randn(4, 32, 32, 10)
+    stacks = 100 * torch.randn(2, 16, 16, 10)
     maps = model(stacks)
     assert (maps > 0).all()
     maps.sum().backward()
@@ -67,11 +67,14 @@ def test_before_training_every_output_is_positive_whatever_the_input_and_every_b
         assert branch.last.weight.grad.abs().min() > 0
 
 
-def test_only_the_disks_may_be_negative(model):
+def test_only_the_disks_may_be_negative():
+    model = DescriptorCNN()
+    for branch in model.branches.values():
+        torch.nn.init.constant_(branch.last.bias, -1)
     with torch.no_grad():
-        maps = model(100 * torch.randn(4, 32, 32, 10, generator=torch.Generator().manual_seed(2)))
+        maps = model(torch.randn(2, 16, 16, 10))
     lowest = dict(zip(BRANCHES, maps.amin((0, 2, 3)).tolist(), strict=True))
-    assert lowest["disks"] < 0  # it starts with a small bias
+    assert lowest["disks"] < 0
     assert lowest["spheres"] == 0
     assert lowest["height"] == 0
 
