@@ -9,12 +9,12 @@ from afmid.errors import DataError
 
 LEARNT = (1, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53)  # H C N O F Si P S Cl Br I: the elements the methods are trained on
 # at index Z; "X" stands for an atom whose element is not known
-SYMBOLS = (
+SYMBOLS = (  # noqa: SIM905 (shorter to read than 119 strings)
     "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
     "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
     "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr "
     "Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-).split()  # noqa: SIM905 (shorter to read than 119 strings)
+).split()
 
 
 def _none() -> NDArray[np.float64]:

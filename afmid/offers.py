@@ -61,8 +61,8 @@ class Task(Protocol):
     def picture(self, model: "torch.nn.Module", path: Path) -> None:
         """Draw predictions on validation scans into the PNG file `path`."""
 
-    def metadata(self) -> dict[str, str]:
-        """Return what a weights file must say of itself: method, architecture, version, config (JSON)."""
+    def metadata(self, model: "torch.nn.Module") -> dict[str, str]:
+        """Return what the file of this model's weights says of itself: method, architecture, version, config (JSON)."""
 
 
 class Method(Protocol):

@@ -134,7 +134,8 @@ class _Run:
         if figures["loss"] < self.best:
             self.best = figures["loss"]
             record = {"step": str(self.step), "recipe": self.recipe.model_dump_json()}
-            save_safetensors(model.state_dict(), {**self.task.metadata(), **record}, self.folder / "best.safetensors")
+            metadata = {**self.task.metadata(model), **record}
+            save_safetensors(model.state_dict(), metadata, self.folder / "best.safetensors")
         row = {"step": self.step, "seconds": round(self._elapsed(), 1), **figures}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")

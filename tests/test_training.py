@@ -36,7 +36,7 @@ class Line:
     def picture(self, model, path):
         path.write_text("a picture")
 
-    def metadata(self):
+    def metadata(self, model):
         return {"method": "line", "architecture": "line", "version": "1", "config": "{}"}
 
 

@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 
 
 def sample_law(molecule: Molecule, tip: Tip, points: Array) -> tuple[Array, Array, Array]:
-    """Return the sample's energy (P,) eV, force (P, 3) eV/Å and the energy's Hessian (P, 3, 3) eV/Å² at points (P, 3)."""
+    """Return the sample's energy (P,), force (P, 3) and the energy's Hessian (P, 3, 3) at points (P, 3): eV, Å."""
     radii, depths = lennard_jones(molecule.numbers)
     probe_radius, probe_depth = lennard_jones(tip.number)
     well = (radii + probe_radius) ** 6  # R⁶

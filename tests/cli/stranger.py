@@ -84,7 +84,7 @@ def _load_line(recipe: LineRecipe, pack: Any, device: str) -> Any:
         def picture(self, model: Any, path: Path) -> None:
             path.write_bytes(b"")
 
-        def metadata(self) -> dict[str, str]:
+        def metadata(self, model: Any) -> dict[str, str]:
             return {"method": "line", "architecture": "line", "version": "1.0", "config": json.dumps({})}
 
     return Line()

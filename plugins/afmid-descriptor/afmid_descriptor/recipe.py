@@ -21,10 +21,12 @@ from afmid.offers import Augment
 from afmid.simulate import Scene, frequency_shift
 from afmid.simulate.torch_engine import TorchSimulator
 from afmid.units import N_per_m
-from afmid_descriptor import __version__
+from afmid_descriptor import NAME, Options, __version__
+from afmid_descriptor.atoms import calibrate
+from afmid_descriptor.method import ARCHITECTURE, DescriptorMethod
 from afmid_descriptor.model import BRANCHES, HEIGHTS, DescriptorCNN
 from afmid_descriptor.options import DescriptorRecipe
-from afmid_descriptor.stack import fill_heights
+from afmid_descriptor.stack import Stack, fill_heights
 from afmid_descriptor.targets import descriptor_maps
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,8 @@ class DescriptorTask:
         """Return the stacks and maps of a step: simulated, turned or mirrored, made to look measured, normalised."""
         fresh = step // self.recipe.reuse
         if fresh != self._fresh:
-            self._fresh, self._scans = fresh, self._simulated(fresh, self.train, self.recipe.batch)
+            self._fresh = fresh
+            self._scans = self._simulated(self._scenes(fresh, self.train, self.recipe.batch))
         rng = np.random.default_rng([self.recipe.seed, step, 1])
         turns, mirror = int(rng.integers(4)), rng.random() < 0.5
         df, maps = (images.rot90(turns, axes) for images, axes in zip(self._scans, ((1, 2), (2, 3)), strict=True))
@@ -103,27 +106,48 @@ class DescriptorTask:
             axis.set_axis_off()
         figure.savefig(path, dpi=60)
 
-    def metadata(self) -> dict[str, str]:
-        """Return what the weights file says of itself."""
-        config = json.dumps(asdict(self.model.config))
-        return {"method": "descriptor", "architecture": "paper", "version": __version__, "config": config}
+    def metadata(self, model: DescriptorCNN) -> dict[str, str]:
+        """Return what the weights file says of itself, with the confidence of atoms fitted on the validation scans."""
+        method, threshold = DescriptorMethod(model), Options().threshold
+        disks, axes, truths = [], [], []
+        for batch, scenes in zip(self._validation, self._validation_scenes, strict=True):
+            for df, scene in zip(batch.df, scenes, strict=True):
+                axes.append((scene.x, scene.y))
+                truths.append(scene.molecule)
+                disks.append(method.maps(Stack(df[None], scene.x, scene.y, ()), average=True)[0].numpy())
+        return {
+            "method": NAME,
+            "architecture": ARCHITECTURE,
+            "version": __version__,
+            "config": json.dumps(asdict(model.config)),
+            "confidence": json.dumps(calibrate(disks, axes, truths, threshold)),
+        }
+
+    @cached_property
+    def _validation_scenes(self) -> list[list[Scene]]:
+        size, count = self.recipe.batch, self.recipe.validation_scans
+        return [
+            self._scenes(VALIDATION + start, self.val, min(size, count - start)) for start in range(0, count, size)
+        ]
 
     @cached_property
     def _validation(self) -> list[Batch]:
-        size, count = self.recipe.batch, self.recipe.validation_scans
         batches = []
-        for start in range(0, count, size):
-            df, maps = self._simulated(VALIDATION + start, self.val, min(size, count - start))
-            rng = np.random.default_rng([self.recipe.seed, VALIDATION + start, 1])
-            batches.append(Batch(self._measured(df, rng), maps))
+        for number, scenes in enumerate(self._validation_scenes):
+            df, maps = self._simulated(scenes)
+            batches.append(Batch(self._measured(df, np.random.default_rng([self.recipe.seed, number, 2])), maps))
         return batches
 
-    def _simulated(self, draw: int, conformers: np.ndarray, size: int) -> Batch:
-        """Return Δf (Hz) and maps of `size` scenes, which depend on the seed and `draw` alone."""
+    def _scenes(self, draw: int, conformers: np.ndarray, size: int) -> list[Scene]:
+        """Return scenes that depend on the seed and `draw` alone."""
         rng = np.random.default_rng([self.recipe.seed, draw, 0])
+        chosen = [self.pack.molecule(int(i)) for i in rng.choice(conformers, size)]
+        return [draw_scene(molecule, self.recipe.simulation, self.recipe.ranges, rng) for molecule in chosen]
+
+    @torch.no_grad()
+    def _simulated(self, scenes: list[Scene]) -> Batch:
+        """Return Δf (Hz) and maps of scenes."""
         settings = self.recipe.simulation
-        chosen = (self.pack.molecule(int(i)) for i in rng.choice(conformers, size))
-        scenes = [draw_scene(molecule, settings, self.recipe.ranges, rng) for molecule in chosen]
         stiffness = settings.cantilever_stiffness * N_per_m
         forces = self.simulator.forces(scenes)
         df = frequency_shift(forces, settings.step, settings.amplitude, settings.f0, stiffness)
