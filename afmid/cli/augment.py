@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from afmid.cli.options import Force, Order, Pixel, Settings, Step, registry, settings_of
+from afmid.cli.options import Force, Order, Pixel, Settings, Step, TipName, registry, settings_of
 from afmid.cli.output import STANDARD, check_binary_stdout, check_file, made
 from afmid.offers import Augmentation
 from afmid.plugins import parse_options
@@ -20,6 +20,7 @@ def augment(
     pixel: Pixel = None,
     step: Step = None,
     order: Order = None,
+    tip: TipName = None,
     force: Force = False,
 ) -> None:
     """Make a simulated scan look measured: noise, drift, missing patches.
@@ -42,5 +43,5 @@ def augment(
     from afmid.data.augment import augment_scan
     from afmid.io import read_scan, write_scan
 
-    changed = augment_scan(read_scan(scan, pixel=pixel, step=step, order=order), chosen, seed)
+    changed = augment_scan(read_scan(scan, pixel=pixel, step=step, order=order, tip=tip), chosen, seed)
     write_scan(changed, STANDARD if output == STANDARD else made(Path(output)))

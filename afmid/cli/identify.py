@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afmid.cli.options import Device, Force, Json, Order, Pixel, Settings, Step, check_inputs, registry, settings_of
+from afmid.cli.options import (
+    Device,
+    Force,
+    Json,
+    Order,
+    Pixel,
+    Settings,
+    Step,
+    TipName,
+    check_inputs,
+    registry,
+    settings_of,
+)
 from afmid.cli.output import STANDARD, check_file, is_folder, made, note, print_table
 from afmid.errors import DataError, UsageError, WeightsError
 from afmid.offers import Identifier
@@ -51,6 +63,7 @@ def identify(
     pixel: Pixel = None,
     step: Step = None,
     order: Order = None,
+    tip: TipName = None,
     force: Force = False,
 ) -> None:
     """Say what a scan shows: maps, atoms, bonds, the molecule, and how sure that is.
@@ -81,7 +94,7 @@ def identify(
     failed = confident = False
     for path in scans:
         try:
-            scan = read_scan(path, pixel=pixel, step=step, order=order)
+            scan = read_scan(path, pixel=pixel, step=step, order=order, tip=tip)
             loaded = loaded or load(known, chosen, options, weights, device)
             for part in loaded:
                 answer = part.answer(scan, path)

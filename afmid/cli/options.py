@@ -32,6 +32,9 @@ Order = Annotated[
     Literal["far-to-near", "near-to-far"] | None,
     typer.Option("--order", metavar="ORDER", help="far-to-near or near-to-far: images of a file that does not tell"),
 ]
+TipName = Annotated[
+    str | None, typer.Option("--tip", metavar="NAME", help="tip of a file that does not tell [default: CO]")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="set an option of what is chosen; may be repeated"),

@@ -1,5 +1,6 @@
 """Reads a scan from whatever file it is in, known by its content; writes afmid's own."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +13,12 @@ from afmid.scan import Scan
 
 
 def read_scan(
-    path: Path | str, *, pixel: float | None = None, step: float | None = None, order: str | None = None
+    path: Path | str,
+    *,
+    pixel: float | None = None,
+    step: float | None = None,
+    order: str | None = None,
+    tip: str | None = None,
 ) -> Scan:
     """Return the scan in a file: afmid's npz, a ppafm or ED-AFM npz, or a bare 3D array in a npy or npz.
 
@@ -21,6 +27,7 @@ def read_scan(
         pixel, step: pixel size and distance between images (Å) of a file that does not tell; they overrule a ppafm
             file, whose images are otherwise taken as 0.1 Å apart.
         order: "far-to-near" (taken where None) or "near-to-far": the images' order in a file that does not tell.
+        tip: what ends the tip, for a file that does not tell; CO where None.
 
     Raises:
         DataError: no such file, or no scan in it; the message names the file and what to do.
@@ -29,7 +36,7 @@ def read_scan(
     try:
         with opened(path) as stream:
             arrays = _arrays(stream)
-        return _scan(arrays, pixel, step, order, source)
+        return _scan(arrays, pixel, step, order, tip, source)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
 
@@ -58,17 +65,24 @@ def _arrays(stream: BinaryIO) -> dict[str, NDArray[Any]]:
 
 
 def _scan(
-    arrays: dict[str, NDArray[Any]], pixel: float | None, step: float | None, order: str | None, source: str
+    arrays: dict[str, NDArray[Any]],
+    pixel: float | None,
+    step: float | None,
+    order: str | None,
+    tip: str | None,
+    source: str,
 ) -> Scan:
     if scan_file.is_scan(arrays):
-        given = [name for name, value in (("pixel", pixel), ("step", step), ("order", order)) if value is not None]
-        if given:
-            raise DataError(f"an afmid scan brings its own axes; leave out --{given[0]}")
+        told = {"pixel": pixel, "step": step, "order": order, "tip": tip}
+        if given := [name for name, value in told.items() if value is not None]:
+            raise DataError(f"an afmid scan brings its own axes and tip; leave out --{given[0]}")
         return scan_file.from_arrays(arrays)
     if ppafm_file.is_ppafm(arrays):
-        return ppafm_file.from_arrays(arrays, pixel, step, order, source)
-    if len(arrays) == 1:
+        scan = ppafm_file.from_arrays(arrays, pixel, step, order, source)
+    elif len(arrays) == 1:
         name, array = next(iter(arrays.items()))
-        return array_file.from_array(array, name, pixel, step, order, source)
-    names = ", ".join(map(repr, sorted(arrays)[:8])) or "none"
-    raise DataError(f"holds no scan that afmid knows; its arrays are: {names}; save the stack alone, with np.save")
+        scan = array_file.from_array(array, name, pixel, step, order, source)
+    else:
+        names = ", ".join(map(repr, sorted(arrays)[:8])) or "none"
+        raise DataError(f"holds no scan that afmid knows; its arrays are: {names}; save the stack alone, with np.save")
+    return replace(scan, tip=tip or scan.tip)

@@ -48,3 +48,8 @@ def test_pixel_step_and_order_overrule_the_file(write):
 def test_what_is_wrong_is_said_with_the_files_name(changes, says, write):
     with pytest.raises(DataError, match=rf"data\.npz: .*{says}"):
         read_scan(write(**changes))
+
+
+def test_a_tip_that_the_file_does_not_tell_is_told(write):
+    assert read_scan(write()).tip == "CO"
+    assert read_scan(write(), tip="Xe").tip == "Xe"
