@@ -1,6 +1,7 @@
 """Plugins as strangers write them: installed by pip, run by the real command."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,31 +28,8 @@ version = "{version}"
 include = ["*.py"]
 [project.entry-points.afmid]
 """
-BRIGHTEST = '''"""A stranger's method: an atom stands where the nearest image is brightest."""
-import numpy as np
-from pydantic import BaseModel, Field
-
-from afmid import Atom, DataError, Identification, Identifier, Map, hookimpl
-
-class Options(BaseModel, extra="forbid"):
-    element: str = Field("C", description="element to answer with")
-
-class Brightest:
-    def identify(self, scans, options, prefix=None):
-        scan, image = scans[0], scans[0].df[:, :, -1]
-        if image.size < 100:
-            raise DataError(f"brightest needs 100 pixels, the scan has {image.size}; scan a wider window")
-        i, j = np.unravel_index(image.argmax(), image.shape)
-        atom = Atom(options.element, float(scan.x[i]), float(scan.y[j]), 0.0, confidence=0.6)
-        maps = {"nearest": Map(image, "Hz")}
-        return Identification("brightest", "1.0", scan.x, scan.y, source=scan.source, atoms=(atom,), maps=maps)
-
-METHOD = Identifier(name="brightest", summary="The brightest pixel.", options=Options, load=lambda *_: Brightest())
-
-@hookimpl
-def afmid_identify():
-    return [METHOD]
-'''
+HOWTO = Path(__file__).parents[1] / "docs" / "howto" / "add-a-method.md"
+BRIGHTEST = re.search(r"```python\n(.*?)```", HOWTO.read_text(), re.DOTALL)[1]  # the page that shows how
 HOOK = "from afmid import hookimpl, Identifier, Metric\n@hookimpl\n"
 BROKEN = {
     "raises": "raise RuntimeError('no licence\\nfound')",
