@@ -1,6 +1,7 @@
 """Identify single molecules from CO-tip atomic force microscopy images.
 
-The names below are afmid's public interface; they load when first used, so that `import afmid` is instant.
+The names below are afmid's public interface, beside those without an underscore in afmid.chem, data, evaluate, io,
+recipe, simulate, testing, training, units and weights. What is here loads when first used: `import afmid` is instant.
 """
 
 from importlib import import_module

@@ -92,6 +92,19 @@ class Registry:
             hint = f"there {'is' if len(offers) == 1 else 'are'}: {', '.join(offers) or 'none'}"
         raise UsageError(f"no {WORDS[kind]} {name!r}; {hint}")
 
+    def load(self, offer: Engine | Trainer | Identifier | Metric, *arguments: Any) -> Any:
+        """Return what the `load` of an offer gives for these arguments.
+
+        Raises:
+            PluginError: it needs a module that is not there.
+        """
+        try:
+            return offer.load(*arguments)
+        except ImportError as error:
+            distribution = self.plugin_of(offer).distribution
+            what = f"{WORDS[kind_of(offer)]} {offer.name!r} of {distribution}"
+            raise PluginError(f"the {what} does not load: {_reason(error, distribution)}") from error
+
     def plugin_of(self, offer: Offer) -> Plugin:
         """Return the plugin that brings an offer."""
         return self._origin[kind_of(offer), offer.name][0]
@@ -233,6 +246,8 @@ def _problem(error: ValidationError, model: type[BaseModel], spell: Callable[[st
     if not path:
         return what
     key = spell(".".join(path))
+    if isinstance(problem["input"], (Mapping, BaseModel)):  # values that do not go together
+        return f"{key}: {what}"
     if problem["type"] != "extra_forbidden":
         return f"{key} is {problem['input']!r}; {what.replace('Input should', 'it should')}"
     for parent in path[:-1]:

@@ -5,12 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from afmid import Augmentation, Identifier
 from afmid.errors import PluginError, UsageError
@@ -57,6 +57,24 @@ REASONS = {
     "lax": 'extra="forbid"',
     "late": "ValueError: too late",
 }
+NEEDY = """
+from pathlib import Path
+from afmid import Engine, Identifier, Metric, Trainer, hookimpl
+from afmid.recipe import Recipe
+def load(*arguments):
+    import a_module_that_nobody_has
+words = dict(name="needy", summary="", load=load)
+@hookimpl
+def afmid_simulate(): return [Engine(**words, priority=-9)]
+@hookimpl
+def afmid_train(): return [Trainer(**words, options=Recipe)]
+@hookimpl
+def afmid_identify():
+    illegible = dict(words, name="illegible", weights_index=Path(__file__))  # Python is no TOML
+    return [Identifier(**words, priority=-9), Identifier(**illegible)]
+@hookimpl
+def afmid_evaluate(): return [Metric(**words)]
+"""
 CHATTY = "print('hello from a plugin')\n" + HOOK + "def afmid_evaluate(): return []"
 
 
@@ -79,10 +97,11 @@ def _install(folder: Path, *projects: tuple[str, str, dict[str, str]]) -> Path:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two strangers' distributions are installed: one that works, one whose every plugin is broken."""
+    """Where strangers' distributions are installed: one works, one has broken plugins alone, one lacks a module."""
     working = ("afmid-brightest", "1.0", {"brightest": BRIGHTEST})
     broken = ("afmid-broken", "0.3", {**BROKEN, "chatty": CHATTY})
-    return _install(tmp_path_factory.mktemp("strangers"), working, broken)
+    needy = ("afmid-needy", "2.1", {"needy": NEEDY})
+    return _install(tmp_path_factory.mktemp("strangers"), working, broken, needy)
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +157,57 @@ def test_a_method_whose_plugin_is_broken_is_refused_with_the_reason(afmid, site:
     assert "failed to load" in done.stderr.decode().splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("engine", ("simulate", "benzene", "--engine", "needy", "-o", "new.npz")),
+        ("trainer", ("train", "needy", "--data", "list.csv", "-o", "run/")),
+        ("method", ("identify", "scan.npz", "--method", "needy")),
+        ("metric", ("evaluate", "scan.npz", "--method", "brightest", "--metrics", "needy")),
+    ],
+)
+def test_an_offer_that_lacks_a_module_is_refused_in_one_line(
+    afmid, site: Path, scan: Path, tmp_path: Path, kind: str, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "scan.npz").write_bytes(scan.read_bytes())
+    (tmp_path / "list.csv").write_text("smiles\nc1ccccc1\nCCO\n")
+    options = () if kind == "trainer" else ("--device", "cpu")
+    done = afmid(*arguments, *options, cwd=tmp_path, PYTHONPATH=str(site), AFMID_PLUGINS="needy,brightest")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.decode().splitlines()[-1] == (
+        f"afmid: the {kind} 'needy' of afmid-needy does not load: it needs the module 'a_module_that_nobody_has', "
+        "which is not installed; try: pip install --upgrade afmid-needy"
+    )
+
+
+def test_a_metric_that_lacks_a_module_costs_itself_and_one_line(afmid, site: Path, scan: Path) -> None:
+    arguments = ("evaluate", scan, "--method", "brightest", "--device", "cpu", "--json")
+    done = afmid(*arguments, PYTHONPATH=str(site), AFMID_PLUGINS="needy,brightest")
+    assert done.returncode == 0
+    (complaint,) = done.stderr.decode().splitlines()
+    assert complaint.startswith("afmid: warning: the metric 'needy' of afmid-needy does not load: ")
+    assert "atoms_found" in json.loads(done.stdout)
+
+
+def test_an_illegible_list_of_weights_costs_its_method_and_one_line(afmid, site: Path, scan: Path) -> None:
+    done = afmid("identify", scan, "--json", PYTHONPATH=str(site), AFMID_PLUGINS="needy,brightest")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["method"] == "brightest"
+    complaint, choice = done.stderr.decode().splitlines()
+    assert "is no valid TOML" in complaint
+    assert complaint.endswith("; the method illegible is left out")
+    assert choice == "afmid: method: brightest"
+
+
+def test_the_core_names_no_method() -> None:
+    root = Path(__file__).parents[1]
+    methods = [folder.name.removeprefix("afmid-") for folder in (root / "plugins").iterdir() if folder.is_dir()]
+    core = [path for path in (root / "afmid").rglob("*.py") if any(name in path.read_text("utf-8") for name in methods)]
+    assert methods
+    assert core == []
+
+
 def test_afmid_plugins_limits_what_is_loaded(afmid, site: Path) -> None:
     done = afmid("plugins", "--json", PYTHONPATH=str(site), AFMID_PLUGINS="brightest")
     assert {json.loads(line)["plugin"] for line in done.stdout.splitlines()} == {"core", "brightest"}
@@ -163,11 +233,23 @@ class Inner(BaseModel, extra="forbid"):
     depth: float = Field(1.0, gt=0, description="depth, Å")
 
 
+class Pair(BaseModel, extra="forbid"):
+    low: int = Field(0, description="lower end")
+    high: int = Field(1, description="upper end")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
 class Options(BaseModel, extra="forbid"):
     level: float = Field(0.1, ge=0, le=1, description="strength")
     kind: Literal["fast", "good"] = Field("fast", description="way")
     span: tuple[float, float] = Field((0.0, 1.0), description="range, Å")
     inner: Inner = Field(Inner(size=5), description="inside")
+    pair: Pair = Field(Pair(), description="ends")
 
 
 OFFER = Augmentation(name="blur", summary="Blur.", options=Options, load=print)
@@ -187,12 +269,13 @@ def test_setting_one_inner_option_leaves_its_neighbours_at_the_offers_defaults()
     ("pair", "message"),
     [
         ("levle=1", "blur: no option levle; did you mean: level"),
-        ("xyz=1", "blur: no option xyz; there is: level, kind, span, inner"),
+        ("xyz=1", "blur: no option xyz; there is: level, kind, span, inner, pair"),
         ("inner.sise=1", "blur: no option inner.sise; did you mean: inner.size"),
         ("level=2", "blur: level is '2'; it should be less than or equal to 1"),
         ("inner.size=0", "blur: inner.size is '0'; it should be greater than or equal to 1"),
         ("kind=bad", "blur: kind is 'bad'; it should be 'fast' or 'good'"),
         ("span=1,x", "blur: span is 'x'; it should be a valid number"),
+        ("pair.low=2", "blur: pair: low is above high"),
         ("level", "--set needs key=value, got 'level'"),
     ],
 )

@@ -1,12 +1,15 @@
 """The training loop, on a task of one line: fit y = 2 x."""
 
 import json
+import logging
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from afmid import __version__
 from afmid.errors import DataError, UsageError
 from afmid.recipe import Recipe
 from afmid.training import Progress, fit
@@ -17,9 +20,9 @@ RECIPE = Recipe(steps=12, batch=4, learning_rate=0.05, warmup=2, average=0.5, va
 class Line:
     """A task for `fit`: the slope of a line, from noisy points."""
 
-    def __init__(self, seed=0, poison=None):
+    def __init__(self, seed=0, poison=None, model=None):
         torch.manual_seed(seed)
-        self.model = torch.nn.Linear(1, 1)
+        self.model = model() if model else torch.nn.Linear(1, 1)
         self.poison = poison
 
     def batch(self, step):
@@ -38,6 +41,29 @@ class Line:
 
     def metadata(self, model):
         return {"method": "line", "architecture": "line", "version": "1", "config": "{}"}
+
+
+class Steep(Line):
+    """Its loss stays finite where its gradient is not."""
+
+    def loss(self, model, batch):
+        return super().loss(model, batch) + (0 * model.weight).sqrt().sum()
+
+
+class Interrupted(Line):
+    """Is interrupted in the middle of a step."""
+
+    def loss(self, model, batch):
+        loss = super().loss(model, batch)
+        if model.training and int(model[0].num_batches_tracked) == 6:
+            raise KeyboardInterrupt
+        return loss
+
+
+def forgetful() -> torch.nn.Module:
+    """Return a network with a running mean, a counter and random numbers of its own."""
+    mean, hidden, answer = torch.nn.BatchNorm1d(1), torch.nn.Linear(1, 8), torch.nn.Linear(8, 1)
+    return torch.nn.Sequential(mean, hidden, torch.nn.Dropout(), answer)
 
 
 def run(folder: Path, recipe: Recipe = RECIPE, data: str = "abc", stop: int | None = None, **task) -> list[Progress]:
@@ -79,17 +105,33 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     losses = {row["step"]: row["loss"] for row in rows}
     assert losses[int(metadata["step"])] == min(losses.values())
     assert (metadata["method"], json.loads(metadata["recipe"])["steps"]) == ("line", 200)
+    assert (metadata["data_sha256"], metadata["afmid"], metadata["torch"]) == ("abc", __version__, torch.__version__)
 
 
+@pytest.mark.parametrize("model", [None, forgetful])
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_run_that_was_stopped_goes_on_and_ends_bit_for_bit_as_an_undisturbed_one(tmp_path, stop):
-    run(tmp_path / "whole")
-    assert run(tmp_path / "broken", stop=stop)[-1].step == stop
-    assert run(tmp_path / "broken")[0].step == stop + 1
+def test_a_run_that_was_stopped_goes_on_and_ends_bit_for_bit_as_an_undisturbed_one(tmp_path, stop, model):
+    run(tmp_path / "whole", model=model)
+    assert run(tmp_path / "broken", stop=stop, model=model)[-1].step == stop
+    assert run(tmp_path / "broken", model=model)[0].step == stop + 1
     assert equal(trained(tmp_path / "broken"), trained(tmp_path / "whole"))
     rows = [[json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
             for name in ("broken", "whole")]  # fmt: skip
     assert rows[0] == rows[1]
+
+
+def test_a_run_interrupted_in_the_middle_of_a_step_goes_on_from_before_it(tmp_path):
+    run(tmp_path / "whole", model=forgetful)
+    with pytest.raises(KeyboardInterrupt):
+        list(fit(Interrupted(model=forgetful), RECIPE, tmp_path / "broken", "abc"))
+    assert trained(tmp_path / "broken")["step"] == 5
+    run(tmp_path / "broken", model=forgetful)
+    assert equal(trained(tmp_path / "broken"), trained(tmp_path / "whole"))
+
+
+def test_counters_are_copied_into_the_average(tmp_path):
+    run(tmp_path, model=forgetful)
+    assert trained(tmp_path)["averaged"]["module.0.num_batches_tracked"] == RECIPE.steps
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
@@ -97,21 +139,46 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     assert run(tmp_path) == []
 
 
-def test_a_validation_whose_checkpoint_was_lost_is_not_recorded_twice(tmp_path):
+@pytest.mark.parametrize("line", ['{"step": 8, "loss": 1}\n', '{"step": 8, "lo', "{}\n", "\x00\x00"])
+def test_a_validation_whose_checkpoint_was_lost_is_not_recorded_twice_nor_by_half(tmp_path, line):
     run(tmp_path, stop=5)
     with (tmp_path / "metrics.jsonl").open("a") as log:
-        log.write('{"step": 8, "loss": 1}\n')
+        log.write(line)
     run(tmp_path)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [4, 8, 12]
 
 
-def test_a_budget_ends_a_run_with_a_checkpoint(tmp_path):
-    assert list(fit(Line(), RECIPE, tmp_path, budget=0.0)) == []
-    steps = fit(Line(), RECIPE.model_copy(update={"steps": 10**6}), tmp_path / "b", budget=0.3)
-    last = [progress.step for progress in steps][-1]
-    assert last < 10**6
-    assert trained(tmp_path / "b")["step"] == last
+@pytest.mark.parametrize("budget", [0.0, 0.3])
+def test_a_budget_ends_a_run_with_weights_and_a_checkpoint(tmp_path, budget):
+    rare = RECIPE.model_copy(update={"steps": 10**6, "validate_every": 10**6})
+    *_, last = fit(Line(), rare, tmp_path, budget=budget)
+    assert 1 <= last.step < 10**6
+    assert last.validation
+    assert trained(tmp_path)["step"] == last.step
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def test_figures_that_are_not_finite_are_left_out(tmp_path):
+    class Odd(Line):
+        def validate(self, model):
+            return {"correlation": math.nan, **super().validate(model)}
+
+    *_, last = fit(Odd(), RECIPE, tmp_path)
+    assert list(last.validation) == ["loss"]
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert list(row) == ["step", "seconds", "loss"]
+
+
+def test_a_run_goes_on_where_nothing_can_draw(tmp_path, caplog):
+    class Blind(Line):
+        def picture(self, model, path):
+            raise ModuleNotFoundError("No module named 'matplotlib'")
+
+    with caplog.at_level(logging.INFO):
+        *_, last = fit(Blind(), RECIPE, tmp_path)
+    assert last.step == RECIPE.steps
+    assert caplog.messages == ["no pictures of the training are drawn: No module named 'matplotlib'"]
 
 
 def test_a_folder_with_another_recipe_or_other_data_is_left_alone(tmp_path):
@@ -129,6 +196,14 @@ def test_a_damaged_checkpoint_is_said(tmp_path):
         run(tmp_path)
 
 
+@pytest.mark.parametrize("damaged", ['{"recipe": {"ste', "[]", '{"recipe": 3, "data_sha256": ""}'])
+def test_a_damaged_recipe_is_said(tmp_path, damaged):
+    run(tmp_path, stop=3)
+    (tmp_path / "recipe.json").write_text(damaged)
+    with pytest.raises(DataError, match=r"recipe\.json: no recipe of a run .*--force"):
+        run(tmp_path)
+
+
 def test_a_pickle_is_not_run(tmp_path):
     import pickle
 
@@ -143,8 +218,17 @@ def test_a_pickle_is_not_run(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_before_it_harms_the_weights(tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_run_and_the_last_checkpoint_stays(tmp_path):
     with pytest.raises(DataError, match="the loss is nan at step 6; try a lower learning_rate"):
-        run(tmp_path, poison=6)
-    assert trained(tmp_path)["step"] == 6
+        run(tmp_path, poison=6, model=forgetful)
+    assert trained(tmp_path)["step"] == 4
     assert all(torch.isfinite(value).all() for value in trained(tmp_path)["model"].values())
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_it_harms_the_weights(tmp_path):
+    task = Steep()
+    before = task.model.weight.detach().clone()
+    with pytest.raises(DataError, match="the gradient is nan at step 0; try a lower learning_rate"):
+        list(fit(task, RECIPE, tmp_path))
+    assert torch.equal(task.model.weight, before)
+    assert not (tmp_path / "last.ckpt").exists()

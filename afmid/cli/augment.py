@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from afmid.cli.options import Force, Order, Pixel, Settings, Step, TipName, registry, settings_of
-from afmid.cli.output import STANDARD, check_binary_stdout, check_file, made
+from afmid.cli.output import STANDARD, check_binary_stdout, check_file, with_folder
 from afmid.offers import Augmentation
 from afmid.plugins import parse_options
 
@@ -44,4 +44,4 @@ def augment(
     from afmid.io import read_scan, write_scan
 
     changed = augment_scan(read_scan(scan, pixel=pixel, step=step, order=order, tip=tip), chosen, seed)
-    write_scan(changed, STANDARD if output == STANDARD else made(Path(output)))
+    write_scan(changed, STANDARD if output == STANDARD else with_folder(Path(output)))

@@ -1,17 +1,17 @@
 """`afmid evaluate`: how right a method is, on scans whose molecule is known."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afmid.cli.identify import MethodName, Weights, choose, load
+from afmid.cli.identify import FAILED, MethodName, Weights, choose, load
 from afmid.cli.options import Device, Json, Settings, check_inputs, registry, settings_of
-from afmid.cli.output import print_json, print_table, track
-from afmid.errors import DataError
-from afmid.offers import Metric
-from afmid.plugins import parse_options
+from afmid.cli.output import note, print_json, print_table, track
+from afmid.errors import DataError, PluginError
+from afmid.offers import Metric, Score
+from afmid.plugins import Registry, parse_options
 
 if TYPE_CHECKING:
     from afmid.evaluate import Summary
@@ -31,18 +31,18 @@ def evaluate(
     """Identify scans whose molecule is known, and say how right the answers are.
 
     SCAN is a file that holds its truth, as those of afmid simulate do, or - for stdin. Each figure is a mean over n
-    scans, with its 95 % interval (bootstrap). The metrics there are: afmid plugins.
+    scans, with its 95 % interval (bootstrap). A scan that has no answer or no truth is left
+    out, and the exit code is then 1. The metrics there are: afmid plugins.
 
     \b
     afmid evaluate test/*.npz --metrics atoms,elements
-    afmid evaluate scan.npz --method descriptor --json
+    afmid evaluate scan.npz --method all --json
     """
     known = registry()
     chosen = choose(known, method)
     names = [identifier.name for identifier in chosen]
     options = [parse_options(offer, settings_of(offer.name, settings, names)) for offer in chosen]
-    wanted = [name.strip() for name in metrics.split(",")] if metrics else []
-    judges = [known.get(Metric, name) for name in wanted] or known.all(Metric)
+    scores = _scores(known, [name.strip() for name in metrics.split(",")] if metrics else [])
     check_inputs(scans)
 
     from afmid.evaluate import evaluate as judge
@@ -52,19 +52,45 @@ def evaluate(
     loaded = load(known, chosen, options, weights, device)
     figures: dict[str, list[Mapping[str, float]]] = {name: [] for name in names}
     digest = hashlib.sha256()
+    failed = False
     for path in track(scans, "scans"):
-        scan = read_scan(path)
-        truth = _truth(scan, path)
+        try:
+            scan = read_scan(path)
+            truth = _truth(scan, path)
+            found = {part.identifier.name: judge(part.answer(scan, path), truth, scores) for part in loaded}
+        except DataError as error:  # the other scans are wanted all the same
+            note(str(error))
+            failed = True
+            continue
         digest.update(scan.df.tobytes() + truth.numbers.tobytes() + truth.positions.tobytes())
-        for part in loaded:
-            record = judge(part.answer(scan, path), truth, judges)
-            figures[part.identifier.name].append(record)
+        for name, record in found.items():
+            figures[name].append(record)
             if json_:
-                print_json({"scan": path, "method": part.identifier.name, **record})
-    if not json_:
-        for name, records in figures.items():
-            typer.echo(f"{name} on {len(scans)} scans, data {digest.hexdigest()[:16]}")
+                print_json({"scan": path, "method": name, **record})
+    for name, records in figures.items():
+        if records and not json_:
+            typer.echo(f"{name} on {len(records)} scans, data {digest.hexdigest()[:16]}")
             print_table(("figure", "mean", "95 % interval", "n"), _rows(summarise(records)))
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _scores(known: Registry, names: Sequence[str]) -> dict[str, Score]:
+    """Load the metrics of these names; where none is named, all that load.
+
+    Raises:
+        UsageError: no metric of a name.
+        PluginError: a metric that was named needs a module that is not there.
+    """
+    if names:
+        return {name: known.load(known.get(Metric, name)) for name in names}
+    scores = {}
+    for metric in known.all(Metric):
+        try:
+            scores[metric.name] = known.load(metric)
+        except PluginError as error:
+            note(f"warning: {error}")
+    return scores
 
 
 def _truth(scan: "Scan", path: str) -> "Molecule":

@@ -22,7 +22,7 @@ from afmid.cli.options import (
     registry,
     settings_of,
 )
-from afmid.cli.output import STANDARD, check_file, is_folder, made, note, print_table
+from afmid.cli.output import STANDARD, check_file, is_folder, note, print_table, with_folder
 from afmid.errors import DataError, UsageError, WeightsError
 from afmid.offers import Identifier
 from afmid.plugins import Registry, parse_options
@@ -84,7 +84,7 @@ def identify(
     options = [parse_options(offer, settings_of(offer.name, settings, names)) for offer in chosen]
     json_ = json_ or output == STANDARD
     targets = _targets(scans, names, None if output == STANDARD else output)
-    for file in (file for target in targets.values() for file in _files(target)):
+    for file in (file for files in targets.values() for file in files):
         check_file(file, force)
     check_inputs(scans)
 
@@ -98,7 +98,7 @@ def identify(
             loaded = loaded or load(known, chosen, options, weights, device)
             for part in loaded:
                 answer = part.answer(scan, path)
-                files = _files(targets[path, part.identifier.name]) if targets else []
+                files = targets.get((path, part.identifier.name), [])
                 _report(path, answer, [file for file in files if _write(scan, answer, file)], json_)
                 confident |= is_confident(answer, part.identifier.gives)
         except DataError as error:  # the other scans are wanted all the same
@@ -131,12 +131,10 @@ def choose(known: Registry, method: str | None) -> list[Identifier]:
     Raises:
         UsageError: no such method, or none at all.
     """
-    from afmid.weights import default
-
     offers = known.all(Identifier)
     if method not in (None, ALL):
         return [known.get(Identifier, str(method))]
-    ready = [offer for offer in offers if offer.weights_index is None or default(offer)]
+    ready = [offer for offer in offers if _is_ready(offer)]
     if not ready:
         raise UsageError("no installed method has weights; see: afmid plugins")
     if method == ALL:
@@ -144,6 +142,17 @@ def choose(known: Registry, method: str | None) -> list[Identifier]:
     best = max(ready, key=lambda offer: (offer.weights_index is not None, offer.priority))
     note(f"method: {best.name}")
     return [best]
+
+
+def _is_ready(identifier: Identifier) -> bool:
+    """Return whether a method has its weights; one whose list of weights has an error costs itself and a warning."""
+    from afmid.weights import default
+
+    try:
+        return identifier.weights_index is None or default(identifier) is not None
+    except WeightsError as error:
+        note(f"warning: {error}; the method {identifier.name} is left out")
+        return False
 
 
 def load(
@@ -154,6 +163,7 @@ def load(
     Raises:
         UsageError: no such weights or device.
         WeightsError: weights that are missing, damaged or made for something else.
+        PluginError: a method needs a module that is not there.
     """
     from afmid.devices import resolve_device
 
@@ -162,7 +172,7 @@ def load(
     files = [_weights_file(known, identifier, weights) for identifier in chosen]
     place = resolve_device(device)
     return [
-        Loaded(identifier, identifier.load(file, place), its)
+        Loaded(identifier, known.load(identifier, file, place), its)
         for identifier, file, its in zip(chosen, files, options, strict=True)
     ]
 
@@ -192,8 +202,8 @@ def is_confident(answer: "Identification", gives: Sequence[str]) -> bool:
     return bool(answer.maps)
 
 
-def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -> dict[tuple[str, str], Path]:
-    """Return where the answer to each scan by each method goes: a folder, or one file."""
+def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -> dict[tuple[str, str], list[Path]]:
+    """Return the files that take the answer to each scan by each method: one, or those in a folder."""
     if output is None:
         return {}
     if not is_folder(output):
@@ -201,7 +211,7 @@ def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -
             raise UsageError("several answers need a folder: -o FOLDER/")
         if Path(output).suffix not in SUFFIXES:
             raise UsageError(f"{output}: answers are written as {', '.join(SUFFIXES)}, or all into a folder/")
-        return {(scans[0], methods[0]): Path(output)}
+        return {(scans[0], methods[0]): [Path(output)]}
     stems = {scan: "stdin" if scan == STANDARD else Path(scan).stem for scan in scans}
     stem, count = Counter(stems.values()).most_common(1)[0]
     if count > 1:
@@ -210,12 +220,8 @@ def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -
     for scan in scans:
         for method in methods:
             parts = [stems[scan]] * (len(scans) > 1) + [method] * (len(methods) > 1)
-            targets[scan, method] = Path(output, *parts)
+            targets[scan, method] = [Path(output, *parts, name) for name in IN_FOLDER]
     return targets
-
-
-def _files(target: Path) -> list[Path]:
-    return [target] if target.suffix in SUFFIXES and not target.is_dir() else [target / name for name in IN_FOLDER]
 
 
 def _write(scan: "Scan", answer: "Identification", file: Path) -> bool:
@@ -227,9 +233,9 @@ def _write(scan: "Scan", answer: "Identification", file: Path) -> bool:
         file.unlink(missing_ok=True)  # of an earlier answer
         return False
     if file.suffix == ".png":
-        draw_identification(scan, answer, made(file))
+        draw_identification(scan, answer, with_folder(file))
     else:
-        write_identification(answer, made(file))
+        write_identification(answer, with_folder(file))
     return True
 
 

@@ -44,7 +44,7 @@ class Commands(TyperGroup):
         module = import_module(f"afmid.cli.{cmd_name}")
         commands = getattr(module, "app", None)
         if commands is None:
-            commands = typer.Typer(add_completion=False, rich_markup_mode=None)
+            commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
             commands.command(cmd_name)(getattr(module, cmd_name))
         return typer.main.get_command(commands)
 
@@ -58,6 +58,7 @@ app = typer.Typer(
     cls=Commands,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 

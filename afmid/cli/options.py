@@ -179,6 +179,7 @@ def _spelt(name: str) -> str:
 
 
 def _option(field: Described) -> inspect.Parameter:
-    option = typer.Option(_spelt(field.name), metavar=field.type.upper(), help=field.sentence(), show_default=False)
+    metavar = field.type if "|" in field.type else field.type.upper()  # the words to choose from are typed as they are
+    option = typer.Option(_spelt(field.name), metavar=metavar, help=field.sentence(), show_default=False)
     annotation = Annotated[str | None, option]  # text: the model reads it, and is the one place that knows the range
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -103,7 +103,7 @@ def check_file(path: Path, force: bool) -> None:
         raise DataError(f"{path}: cannot be written: {folder}: {reason}; give another place") from error
 
 
-def made(path: Path) -> Path:
+def with_folder(path: Path) -> Path:
     """Return `path` after making the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

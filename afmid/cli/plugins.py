@@ -26,8 +26,8 @@ def plugins(
 
     \b
     afmid plugins
-    afmid plugins descriptor
-    AFMID_PLUGINS=descriptor afmid plugins --json
+    afmid plugins METHOD
+    AFMID_PLUGINS=NAME,NAME afmid plugins --json
     """
     known = registry()
     weights = available(known)

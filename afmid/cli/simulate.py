@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from afmid.cli.options import Device, Force, Settings, registry, with_options
-from afmid.cli.output import STANDARD, check_binary_stdout, check_file, is_folder, made, note
+from afmid.cli.output import STANDARD, check_binary_stdout, check_file, is_folder, note, with_folder
 from afmid.errors import UsageError
 from afmid.simulate import SimulationOptions
 
@@ -22,7 +22,9 @@ def simulate(
         str | None,
         typer.Option("--output", "-o", metavar="PATH", help="scan file, folder, or - for stdout [default: NAME.npz]"),
     ] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="draw the images into this file")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="draw the images into this png, pdf or svg")
+    ] = None,
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="what simulates; auto: the fastest")] = "auto",
     device: Device = "auto",
     settings: Settings = None,
@@ -44,23 +46,22 @@ def simulate(
     from afmid.simulate import load_engine
     from afmid.simulate import simulate as run
 
-    options.effective_tip()  # raises where there is no such tip
     if len(molecules) > 1 and (plot or (output and not is_folder(output))):
         raise UsageError("several molecules need -o FOLDER/ and no --plot")
     if output == STANDARD:
         check_binary_stdout()
+    _, simulator = load_engine(engine, device, settings or (), registry())
     known = [read_molecule(molecule) for molecule in molecules]
     targets = _targets(known, output)
     for target in [*targets, *([plot] if plot else [])]:
         check_file(target, force)
-    _, simulator = load_engine(engine, device, settings or (), registry())
     scans = run(known, options, simulator)
     if plot:
         from afmid.report.picture import draw_scan
 
-        draw_scan(scans[0], made(plot))
+        draw_scan(scans[0], with_folder(plot))
     for scan, target in zip(scans, targets, strict=False):
-        write_scan(scan, made(target))
+        write_scan(scan, with_folder(target))
         if output != str(target):
             note(f"wrote {target}")
     if output == STANDARD:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from afmid.cli.options import Device, Settings, check_inputs, duration, registry
-from afmid.cli.output import check_file, made, note, progress_console, shows_progress
+from afmid.cli.output import check_file, note, progress_console, shows_progress, with_folder
 from afmid.errors import PluginError, UsageError
 from afmid.offers import Trainer
 from afmid.plugins import parse_options
@@ -43,7 +43,7 @@ class Train(TyperCommand):
                 formatter.write_dl([(trainer.name, trainer.summary) for trainer in trainers])
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command(cls=Train)
@@ -75,9 +75,9 @@ def train(
     FOLDER/best.safetensors, the figures in metrics.jsonl, predictions in pictures/.
 
     \b
-    afmid train descriptor --data molecules.csv.gz --limit 2000 --budget 30m
-    afmid train descriptor --data molecules.csv.gz -o runs/small --set steps=500 --set simulation.pixels=64
-    afmid plugins descriptor
+    afmid train METHOD --data molecules.csv.gz --limit 2000 --budget 30m
+    afmid train METHOD --data molecules.csv.gz -o runs/small --set steps=500 --set batch=8
+    afmid plugins METHOD
     """
     trainer = registry().get(Trainer, method)
     pairs = [*(settings or ()), *([] if seed is None else [f"seed={seed}"])]
@@ -96,7 +96,7 @@ def train(
 
     from afmid.training import fit
 
-    task = trainer.load(recipe, pack, place)
+    task = registry().load(trainer, recipe, pack, place)
     if force:
         _clear(folder)
     note(f"training {method} on {place}, {len(pack)} molecules; the run is in {folder}")
@@ -136,7 +136,7 @@ def _pack(data: Path, folder: Path, limit: int | None, jobs: int | None, fresh: 
     rows = _rows(data, limit)
     made_pack = _prepare(rows, jobs or max(1, min(os.cpu_count() or 1, len(rows) // ROWS_PER_JOB)))
     pack = replace(made_pack, meta={**made_pack.meta, **origin})
-    write_pack(pack, made(kept))
+    write_pack(pack, with_folder(kept))
     return pack
 
 
@@ -171,7 +171,8 @@ def _follow(steps: "Iterator[Progress]") -> None:
     try:
         with _bar("steps") as bar:
             for last in steps:
-                words = f"loss {last.loss:.4g}, {last.rate:.{0 if last.rate >= 10 else 2}f} scans/s"
+                rate = f"{last.rate:.{0 if last.rate >= 10 else 2}f} scans/s"
+                words = f"loss {last.loss:.4g}, {rate}, waits for data {100 * last.waiting:.0f} %"
                 if not bar.tasks:  # what an earlier run has done does not count for the time that is left
                     bar.add_task(words, total=last.steps, completed=last.step)
                 bar.update(bar.tasks[0].id, completed=last.step, description=words)

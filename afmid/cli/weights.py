@@ -16,7 +16,7 @@ from afmid.errors import WeightsError
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="which weights; all where none is named")]
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from afmid.molecule import Molecule, flat_rotation
 from afmid.simulate import Scene, SimulationOptions
@@ -16,6 +16,7 @@ from afmid.units import N_per_m
 Array = NDArray[np.float64]
 
 BETA = 1.0  # 1/Å: how fast an atom's weight in the entropy falls with its depth
+LIMITS = {"stiffness": (0.01, 100), "quadrupole": (-5, 5), "charge": (-2, 2)}  # of the ranges, in their units
 
 
 class SceneRanges(BaseModel, extra="forbid", frozen=True):
@@ -30,6 +31,14 @@ class SceneRanges(BaseModel, extra="forbid", frozen=True):
     stiffness: tuple[float, float] = Field((0.2, 0.5), description="range of the lateral stiffness, N/m")
     quadrupole: tuple[float, float] = Field((-0.15, 0.05), description="range of the probe's quadrupole, e·Å²")
     charge: tuple[float, float] = Field((-0.1, 0.0), description="range of the probe's monopole, e")
+
+    @field_validator(*LIMITS)
+    @classmethod
+    def _is_a_range(cls, pair: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
+        (low, high), (least, most) = pair, LIMITS[str(info.field_name)]
+        if not least <= low <= high <= most:
+            raise ValueError(f"it should be the lower and the upper end of a range within {least} to {most}")
+        return pair
 
 
 def entropy(molecule: Molecule) -> float:
@@ -53,8 +62,8 @@ def draw_pose(molecule: Molecule, ranges: SceneRanges, rng: np.random.Generator)
     if rng.random() < ranges.flat:
         tilted = np.deg2rad(ranges.flat_tilt) * rng.random()
         side = rng.choice([0.0, np.pi])
-        turn = _about(2, 2 * np.pi * rng.random())
-        return molecule.turned(_about(0, tilted + side) @ turn @ flat_rotation(molecule.positions))
+        before, after = (_about(2, 2 * np.pi * rng.random()) for _ in range(2))  # tilted about any axis, any way round
+        return molecule.turned(after @ _about(0, tilted + side) @ before @ flat_rotation(molecule.positions))
     poses = [molecule.turned(random_rotation(rng)) for _ in range(ranges.attempts)]
     return max(poses, key=entropy)
 

@@ -3,7 +3,7 @@
 docs/reference/metrics.md defines each figure of the core.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -12,7 +12,7 @@ import numpy as np
 from afmid.errors import PluginError
 from afmid.identification import Identification
 from afmid.molecule import Molecule
-from afmid.offers import Metric
+from afmid.offers import Score
 
 RESAMPLES = 2000  # of the bootstrap: the ends of a 95 % interval then rest on 50 resamples each
 
@@ -33,21 +33,26 @@ class Summary:
     high: float | None
 
 
-def evaluate(answer: Identification, truth: Molecule, metrics: Iterable[Metric]) -> dict[str, float]:
-    """Return all figures of `metrics` for one answer, by name; a figure that does not apply is not there.
+def evaluate(answer: Identification, truth: Molecule, scores: Mapping[str, Score]) -> dict[str, float]:
+    """Return all figures for one answer, by name; a figure that does not apply is not there.
+
+    Args:
+        answer: of a method.
+        truth: the molecule under the tip, in the frame of the answer's axes.
+        scores: what the metrics of these names load.
 
     Raises:
         PluginError: two metrics that give a figure of one name, or a figure that is not a finite number.
     """
     figures: dict[str, float] = {}
     origin: dict[str, str] = {}
-    for metric in metrics:
-        for name, value in metric.load()(answer, truth).items():
+    for metric, score in scores.items():
+        for name, value in score(answer, truth).items():
             if name in origin:
-                raise PluginError(f"the metrics {origin[name]!r} and {metric.name!r} both give {name!r}; leave out one")
+                raise PluginError(f"the metrics {origin[name]!r} and {metric!r} both give {name!r}; leave out one")
             if not isfinite(value):
-                raise PluginError(f"the metric {metric.name!r} gives {name} = {value}; it must be finite or left out")
-            origin[name], figures[name] = metric.name, float(value)
+                raise PluginError(f"the metric {metric!r} gives {name} = {value}; it must be finite or left out")
+            origin[name], figures[name] = metric, float(value)
     return figures
 
 

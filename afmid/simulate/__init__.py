@@ -3,7 +3,7 @@
 from afmid.simulate.oscillation import frequency_shift, oscillation_weights
 from afmid.simulate.scan_simulation import SimulationOptions, load_engine, probe_forces, simulate
 from afmid.simulate.scene import Scene
-from afmid.simulate.tip import TIPS, Tip, preset
+from afmid.simulate.tip import TIPS, Tip
 
 __all__ = [
     "TIPS",
@@ -13,7 +13,6 @@ __all__ = [
     "frequency_shift",
     "load_engine",
     "oscillation_weights",
-    "preset",
     "probe_forces",
     "simulate",
 ]

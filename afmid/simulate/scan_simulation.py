@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from afmid.devices import resolve_device
 from afmid.errors import AfmidError, DataError
@@ -17,7 +17,7 @@ from afmid.scan import ABOVE_ATOM, Scan
 from afmid.simulate.elements import lennard_jones
 from afmid.simulate.oscillation import frequency_shift, oscillation_weights
 from afmid.simulate.scene import Scene
-from afmid.simulate.tip import Tip, preset
+from afmid.simulate.tip import TIPS, Tip, TipName
 from afmid.units import N_per_m
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 16  # scenes handed to an engine at once
+MOST_HEIGHTS = 2000  # of the force, for one scan
+MOST_POINTS = 10**9  # of the force, for one scan: 4 GB in single precision
 
 
 class SimulationOptions(BaseModel, extra="forbid", frozen=True):
-    """What a simulated scan depends on besides the molecule. Defaults: those of Alldritt et al. (2020), DESIGN §4."""
+    """What a simulated scan depends on besides the molecule. Defaults: those of Alldritt et al. (2020)."""
 
-    tip: str = Field("CO", description="tip: CO, Xe or Cl")
+    tip: TipName = Field("CO", description="tip")
     size: float = Field(16.0, gt=0, le=500, description="width of the scan, Å")
     pixels: int = Field(128, ge=2, le=2048, description="pixels along each side")
     heights: int = Field(10, ge=1, le=200, description="number of images")
@@ -49,6 +51,21 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     tilt_x: float = Field(0.0, ge=-2, le=2, description="rest position of the probe along x, Å")
     tilt_y: float = Field(0.0, ge=-2, le=2, description="rest position of the probe along y, Å")
 
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        heights = self.heights + 2 * self.amplitude / self.step
+        if heights > MOST_HEIGHTS:
+            raise ValueError(
+                f"{self.heights} images with an amplitude of {self.amplitude:g} Å at steps of {self.step:g} Å take the "
+                f"force at {heights:.0f} heights; {MOST_HEIGHTS} are the most: take a longer step"
+            )
+        if heights * self.pixels**2 > MOST_POINTS:
+            raise ValueError(
+                f"{self.pixels} × {self.pixels} pixels take the force at {heights * self.pixels**2:.1e} points; "
+                f"{MOST_POINTS:.0e} are the most: take fewer pixels"
+            )
+        return self
+
     def effective_tip(self) -> Tip:
         """Return the named tip with what the options change."""
         changes: dict[str, Any] = {"offset": (self.tilt_x, self.tilt_y)}
@@ -56,7 +73,7 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         for name, unit in units.items():
             if (value := getattr(self, name)) is not None:
                 changes[name] = value * unit
-        return replace(preset(self.tip), **changes)
+        return replace(TIPS[self.tip], **changes)
 
     def scene(self, molecule: Molecule) -> Scene:
         """Return the scan box laid around a molecule, whose topmost atom comes to lie at z = 0."""
@@ -157,7 +174,8 @@ def load_engine(
 
     Raises:
         UsageError: no engine or device of that name, or an option it does not have.
-        AfmidError: no engine works.
+        PluginError: the engine needs a module that is not there.
+        DataError: no engine works.
     """
     from afmid.plugins import installed, parse_options
 
@@ -165,11 +183,11 @@ def load_engine(
     device = resolve_device(device)
     if name != "auto":
         engine = registry.get(Engine, name)
-        return engine, engine.load(parse_options(engine, pairs), device)
+        return engine, registry.load(engine, parse_options(engine, pairs), device)
     for engine in sorted(registry.all(Engine), key=lambda engine: -engine.priority):
         try:
-            simulator = engine.load(parse_options(engine, pairs), device)
-        except (AfmidError, ImportError, RuntimeError) as error:
+            simulator = registry.load(engine, parse_options(engine, pairs), device)
+        except (AfmidError, RuntimeError) as error:
             log.warning("engine %s does not work here and is passed over: %s", engine.name, error)
             continue
         log.info("engine: %s on %s", engine.name, device)

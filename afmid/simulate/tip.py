@@ -1,10 +1,11 @@
 """The tip: a probe particle on two springs."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from afmid.errors import DataError, UsageError
+from afmid.errors import DataError
 from afmid.molecule import SYMBOLS
 from afmid.units import N_per_m
 
@@ -53,19 +54,9 @@ class Tip:
         return (x, y, -float(np.sqrt(self.length**2 - x**2 - y**2)))
 
 
-TIPS = {
+TipName = Literal["CO", "Xe", "Cl"]
+TIPS: dict[TipName, Tip] = {
     "CO": Tip(),
     "Xe": Tip(probe="Xe", quadrupole=0.3),
     "Cl": Tip(probe="Cl", charge=-0.3, quadrupole=0.0, lateral_stiffness=0.5 * N_per_m),
 }
-
-
-def preset(name: str) -> Tip:
-    """Return a named tip.
-
-    Raises:
-        UsageError: a name that TIPS does not have.
-    """
-    if name not in TIPS:
-        raise UsageError(f"no tip {name!r}; there are: {', '.join(TIPS)}")
-    return TIPS[name]

@@ -46,7 +46,7 @@ class TorchSimulator:
     Args:
         device: "cpu", "cuda" or "mps".
         precision: "single" or "double".
-        compile: compile the kernel first: slow to start, about ten times faster on a CPU afterwards.
+        compile: compile the kernel first: slow to start, faster on a CPU afterwards.
         chunk: atom-pixel pairs held at once, which bounds the memory; 0 chooses for the device.
 
     Raises:

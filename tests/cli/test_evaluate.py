@@ -34,6 +34,17 @@ def test_a_scan_without_truth_is_refused(afmid, stranger, scan: Path, tmp_path: 
     assert b"blind.npz: does not hold the true molecule" in done.stderr
 
 
+def test_one_bad_scan_among_several_costs_itself_and_one_line(afmid, stranger, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 cut short")
+    done = afmid("evaluate", tmp_path / "bad.npz", scan, "-m", "brightest", "--metrics", "missing", *CPU, **stranger)
+    assert done.returncode == 1
+    (complaint,) = done.stderr.splitlines()
+    assert b"bad.npz" in complaint
+    alone = afmid("evaluate", scan, "-m", "brightest", "--metrics", "missing", *CPU, **stranger)
+    assert done.stdout == alone.stdout
+    assert b"brightest on 1 scans, data " in done.stdout
+
+
 def test_an_unknown_metric_is_refused(afmid, stranger, scan: Path) -> None:
     done = afmid("evaluate", scan, "--metrics", "atom", *CPU, **stranger)
     assert done.returncode == 2

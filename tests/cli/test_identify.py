@@ -49,6 +49,16 @@ def test_one_bad_scan_among_several_costs_itself_and_one_line(afmid, stranger, s
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["benzene"]
 
 
+def test_a_scan_whose_folder_has_the_name_of_a_picture_has_a_folder_all_the_same(
+    afmid, stranger, scan: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.png.npz").write_bytes(scan.read_bytes())
+    done = afmid("identify", tmp_path / "x.png.npz", scan, "-o", tmp_path / "out", *CPU, **stranger)
+    assert done.returncode == 0
+    results = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").glob("*/result.json")]
+    assert sorted(map(str, results)) == ["benzene/result.json", "x.png/result.json"]
+
+
 def test_all_methods_answer_side_by_side(afmid, stranger, scan: Path, tmp_path: Path) -> None:
     options = ("-o", tmp_path / "out", "--set", "brightest.element=N", *CPU)
     done = afmid("identify", scan, "-m", "all", *options, **stranger)

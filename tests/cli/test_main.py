@@ -98,11 +98,12 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert running.wait() == 1
 
 
-def test_a_bug_keeps_its_traceback(afmid, stranger, scan: Path) -> None:
+def test_a_bug_keeps_its_traceback_as_python_writes_it(afmid, stranger, scan: Path) -> None:
     done = afmid("identify", scan, "--set", "fault=bug", "--device", "cpu", **stranger)
     assert done.returncode == 1
     assert b"Traceback" in done.stderr
     assert b"ZeroDivisionError: a bug" in done.stderr
+    assert not set("╭╮╰╯│─") & set(done.stderr.decode())
 
 
 def test_verbose_tells_more_on_stderr_and_nothing_on_stdout(afmid, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmid.cli.output import check_file, is_folder, made, one_line
+from afmid.cli.output import check_file, is_folder, one_line, with_folder
 from afmid.errors import DataError
 
 
@@ -63,4 +63,4 @@ def test_a_folder_is_what_is_one_or_ends_in_a_slash_or_is_new_without_a_suffix(t
 
 
 def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
-    assert made(tmp_path / "a" / "b.npz").parent.is_dir()
+    assert with_folder(tmp_path / "a" / "b.npz").parent.is_dir()

@@ -59,9 +59,11 @@ def test_a_terminal_is_spared_the_binary() -> None:
     ("arguments", "code", "message"),
     [
         (["benzene", "--pixels", "1"], 2, "--pixels is '1'; it should be greater than or equal to 2"),
-        (["benzene", "--tip", "W"], 2, "'W'"),
+        (["benzene", "--tip", "W"], 2, "--tip is 'W'; it should be 'CO', 'Xe' or 'Cl'"),
+        (["benzene", "--amplitude", "50", "--step", "0.0001"], 2, "the force at 1000010 heights; 2000 are the most"),
         (["benzene", "--engine", "tourch"], 2, "no engine 'tourch'; did you mean 'torch'?"),
-        (["benzene", "--device", "abacus"], 2, "no device 'abacus'"),
+        (["nowhere.xyz", "--engine", "tourch"], 2, "no engine 'tourch'"),
+        (["nowhere.xyz", "--device", "abacus"], 2, "no device 'abacus'"),
         (["benzene", "-o", "/dev/null"], 1, "/dev/null: is not a regular file"),
         (["benzene", "-o", "kept.npz"], 1, "kept.npz: exists; give --force"),
         (["benzene", "-o", "kept.npz/scan.npz"], 1, "kept.npz/scan.npz: cannot be written"),

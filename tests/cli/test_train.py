@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,8 @@ def test_time_limits_and_fresh_starts(afmid, stranger, molecules: Path, tmp_path
     short = afmid(*arguments, "--budget", "1s", **stranger)
     assert short.returncode == 0
     assert b"time is up after step" in short.stderr
+    assert re.search(rb"scans/s, waits for data \d+ %; validation: loss", short.stderr)
+    assert short.stdout.decode().endswith("best.safetensors\n")
     fewer = afmid(*arguments, "--limit", "2", **stranger)
     assert fewer.returncode == 2
     assert b"other molecules" in fewer.stderr
@@ -68,6 +71,7 @@ def test_the_help_lists_what_can_be_trained(afmid, stranger) -> None:
     [
         (["lin"], 2, "no trainer 'lin'; did you mean 'line'?"),
         (["line", "--set", "steps=0"], 2, "line: steps is '0'"),
+        (["line", "--seed", str(2**63)], 2, f"line: seed is '{2**63}'; it should be less than or equal to {2**63 - 1}"),
         (["line", "--budget", "soon"], 2, "'soon' is no time"),
         (["line", "-o", "molecules.csv/run"], 1, "cannot be written"),
         (["line", "--data", "nowhere.csv"], 1, "nowhere.csv: no such file"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from pydantic import ValidationError
 
 from afmid.data.poses import SceneRanges, draw_pose, draw_scene, entropy, random_rotation
 from afmid.molecule import Molecule
@@ -38,6 +39,30 @@ def test_molecules_lie_flat_as_often_as_asked():
         assert np.ptp(draw_pose(UPRIGHT, flat, rng).positions[:, 2]) <= 4.96 * np.sin(np.deg2rad(5.0)) + 1e-9
     steep = SceneRanges(flat=0.0, attempts=1)
     assert np.median([np.ptp(draw_pose(UPRIGHT, steep, rng).positions[:, 2]) for _ in range(50)]) > 2
+
+
+def test_flat_molecules_are_tilted_about_any_axis_and_turned_any_way():
+    rng = np.random.default_rng(0)
+    asymmetric = Molecule(numbers=[6, 6, 8, 1], positions=[[0, 0, 0], [3, 0, 0], [0, 2, 0], [5, 1, 0]])
+    poses = [draw_pose(asymmetric, SceneRanges(flat=1.0), rng).positions for _ in range(1000)]
+    edges = np.array([(p[1] - p[0], p[2] - p[0]) for p in poses])
+    normals = np.cross(edges[:, 0], edges[:, 1])
+    normals *= np.sign(normals[:, 2:])
+    for vectors in (normals, edges[:, 0]):  # the way that the molecule leans, and the way that it points
+        azimuth = np.arctan2(vectors[:, 1], vectors[:, 0])
+        assert np.histogram(azimuth, 8, (-np.pi, np.pi))[0].min() > 80
+    leaning, pointing = (np.exp(1j * np.arctan2(v[:, 1], v[:, 0])) for v in (normals, edges[:, 0]))
+    assert abs((leaning / pointing).mean()) < 0.1  # one says nothing of the other
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"stiffness": (0.5, 0.2)}, {"stiffness": (0, 0.5)}, {"charge": (0, -0.1)}, {"quadrupole": (-np.inf, 0)},
+     {"charge": (0, np.nan)}],
+)  # fmt: skip
+def test_a_range_goes_from_low_to_high_within_reason(wrong):
+    with pytest.raises(ValidationError, match="the lower and the upper end of a range within"):
+        SceneRanges(**wrong)
 
 
 def test_more_attempts_show_more_atoms():

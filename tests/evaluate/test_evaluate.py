@@ -7,7 +7,6 @@ from afmid.errors import PluginError
 from afmid.evaluate import Summary, evaluate, summarise
 from afmid.identification import Identification
 from afmid.molecule import Molecule
-from afmid.offers import Metric
 
 TRUTH = Molecule([6], [[0.0, 0.0, 0.0]])
 ANSWER = Identification("test", "1", np.arange(2.0), np.arange(2.0))
@@ -15,23 +14,24 @@ ANSWER = Identification("test", "1", np.arange(2.0), np.arange(2.0))
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=40)
 
 
-def metric(name, **figures):
-    return Metric(name=name, summary="Always the same.", load=lambda: lambda answer, truth: figures)
+def score(**figures):
+    """Return a score that is always the same."""
+    return lambda answer, truth: figures
 
 
 def test_the_figures_of_all_metrics_stand_in_one_flat_record():
-    assert evaluate(ANSWER, TRUTH, [metric("one", a=1.0, b=2), metric("two", c=3.0)]) == {"a": 1.0, "b": 2.0, "c": 3.0}
+    assert evaluate(ANSWER, TRUTH, {"one": score(a=1.0, b=2), "two": score(c=3.0)}) == {"a": 1.0, "b": 2.0, "c": 3.0}
 
 
 def test_two_metrics_of_one_figure_are_an_error_that_names_both():
     with pytest.raises(PluginError, match="'one' and 'two' both give 'a'"):
-        evaluate(ANSWER, TRUTH, [metric("one", a=1.0), metric("two", a=1.0)])
+        evaluate(ANSWER, TRUTH, {"one": score(a=1.0), "two": score(a=1.0)})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_figure_that_is_no_number_is_an_error(value):
     with pytest.raises(PluginError, match=f"'one' gives a = {value}"):
-        evaluate(ANSWER, TRUTH, [metric("one", a=value)])
+        evaluate(ANSWER, TRUTH, {"one": score(a=value)})
 
 
 @given(values=values, seed=st.integers(0, 2**32))

@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose
 
 from afmid.errors import DataError, UsageError
 from afmid.molecule import Molecule
+from afmid.plugins import checked
 from afmid.scan import ABOVE_ATOM
-from afmid.simulate import Scene, SimulationOptions, Tip, frequency_shift, load_engine, probe_forces, simulate
+from afmid.simulate import TIPS, Scene, SimulationOptions, Tip, frequency_shift, load_engine, probe_forces, simulate
 from afmid.simulate.scan_simulation import closest_height
 from afmid.units import N_per_m
 
@@ -67,6 +68,27 @@ def test_the_options_change_the_tip():
     tip = SimulationOptions(tip="Xe", lateral_stiffness=0.4, charge=0.2, tilt_x=0.1).effective_tip()
     assert (tip.probe, tip.charge, tip.quadrupole, tip.offset) == ("Xe", 0.2, 0.3, (0.1, 0.0))
     assert tip.lateral_stiffness == pytest.approx(0.4 * N_per_m)
+
+
+def test_each_tip_can_be_named_and_no_other():
+    assert [SimulationOptions(tip=name).effective_tip() for name in TIPS] == list(TIPS.values())
+    with pytest.raises(UsageError, match="tip is 'W'; it should be 'CO', 'Xe' or 'Cl'"):
+        checked(SimulationOptions, {"tip": "W"})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"amplitude": 50, "step": 1e-4}, "10 images with an amplitude of 50 Å at steps of 0.0001 Å take the force at"),
+        ({"step": 5e-324}, "at inf heights; 2000 are the most"),
+        ({"heights": 190, "amplitude": 25, "pixels": 2048}, "2048 × 2048 pixels take the force at 2.9e[+]09 points"),
+    ],
+)
+def test_more_forces_than_fit_into_the_memory_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        checked(SimulationOptions, values)
+    largest = checked(SimulationOptions, {"heights": 200, "pixels": 2048})
+    assert (largest.heights, largest.pixels) == (200, 2048)
 
 
 def test_a_molecule_wider_than_the_scan_is_said(caplog):

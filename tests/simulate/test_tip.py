@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from afmid.errors import DataError, UsageError
-from afmid.simulate import TIPS, Tip, preset
+from afmid.errors import DataError
+from afmid.simulate import TIPS, Tip
 from afmid.units import N_per_m
 
 
@@ -26,9 +26,7 @@ def test_a_newton_per_metre_is_a_sixteenth_of_an_electronvolt_per_square_angstro
     assert 1 / N_per_m == pytest.approx(16.0217663, rel=1e-8)
 
 
-def test_unknown_tips_and_probes_are_refused_in_words():
-    with pytest.raises(UsageError, match="no tip 'NTCDA'; there are: CO, Xe, Cl"):
-        preset("NTCDA")
+def test_impossible_tips_are_refused_in_words():
     with pytest.raises(DataError, match="no element 'Qq'"):
         Tip(probe="Qq")
     with pytest.raises(DataError, match="shorter than the tip"):

@@ -38,6 +38,8 @@ LONGEST_STEP = 0.1  # Å, of an apex
 NARROWEST, WIDEST = 0.8 * min(DISK_RADIUS.values()), 1.1 * max(DISK_RADIUS.values())  # Å: radius of a cone
 APART = 0.35  # Å: of two cones that are nearer, one is taken
 FIGURES = {"log_height": 1, "prominence": 1, "misfit": -1, "crowding": -1}  # sign with which each moves the confidence
+FEWEST = 20  # cones from which the confidence is fitted
+RIDGE = 0.01  # weakly holds coefficients to 0: a normal prior of width 7, so that no fit runs away
 UNFITTED = {"constant": 2.0, "log_height": 1.5, "prominence": 1.0, "misfit": -6.0, "crowding": 0.0}
 
 
@@ -87,8 +89,10 @@ def find_cones(disks: Array, x: Array, y: Array, threshold: float) -> Cones:
 
 def calibrate(
     disks: Iterable[Array], axes: Iterable[tuple[Array, Array]], truths: Iterable[Molecule], threshold: float
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """Return the coefficients of `confidence` from predicted disks maps and the molecules they show.
+
+    None where they settle nothing: fewer than `FEWEST` cones, or all of them right, or all wrong.
 
     Args:
         disks: maps (X, Y) of scans that the network was not trained on.
@@ -101,7 +105,10 @@ def calibrate(
         cones = find_cones(image, x, y, threshold)
         figures.append(cones.figures)
         right.append(is_atom(cones, truth))
-    return fit_confidence(np.concatenate(figures), np.concatenate(right))
+    known = np.concatenate(right)
+    if len(known) < FEWEST or known.all() or not known.any():
+        return None
+    return fit_confidence(np.concatenate(figures), known)
 
 
 def is_atom(cones: Cones, truth: Molecule) -> NDArray[np.bool_]:
@@ -118,10 +125,13 @@ def fit_confidence(figures: Array, right: NDArray[np.bool_]) -> dict[str, float]
     signs = np.array([0, *FIGURES.values()])
     inputs = np.column_stack([np.ones(len(figures)), figures])
     signed = np.where(right, -1.0, 1.0)
+    ridge = RIDGE * np.abs(signs)  # the constant is free, so that the mean confidence is the share that is right
 
     def loss(coefficients: Array) -> tuple[float, Array]:
         logit = signed * (inputs @ coefficients)
-        return float(np.logaddexp(0, logit).mean()), (signed * expit(logit)) @ inputs / len(inputs)
+        total = np.logaddexp(0, logit).sum() + ridge @ coefficients**2
+        gradient = (signed * expit(logit)) @ inputs + 2 * ridge * coefficients
+        return float(total) / len(inputs), gradient / len(inputs)
 
     bounds = [(None, None) if sign == 0 else (0, None) if sign > 0 else (None, 0) for sign in signs]
     start = np.array(list(UNFITTED.values()))

@@ -51,12 +51,17 @@ def prepare(scan: Scan) -> Stack:
     Pixels are resampled linearly (and averaged where they become coarser), heights linearly from the nearest image on.
 
     Raises:
-        DataError: fewer than two images or two pixels along a side, uneven pixels, or too wide a scan.
+        DataError: fewer than two images or two pixels along a side, images or pixels at odd places, too wide a scan.
     """
     if scan.channel != "df":
         raise DataError(f"{_where(scan)}the stack holds {scan.channel!r}; the descriptor network was trained on df")
     if len(scan.z) < 2:
         raise DataError(f"{_where(scan)}a single image; the descriptor network needs two at least, at known heights")
+    if (span := scan.z[0] - scan.z[-1]) < (1 - TOLERANCE) * STEP:
+        raise DataError(
+            f"{_where(scan)}the images lie within {span:.2g} Å; the descriptor network needs {STEP} Å at least between "
+            "the farthest and the nearest"
+        )
     images, images_note = _even_heights(scan)
     x, y = (_axis(scan, name) for name in "xy")
     df = torch.from_numpy(images)

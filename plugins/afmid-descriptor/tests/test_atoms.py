@@ -111,6 +111,25 @@ def test_calibration_trusts_what_was_right():
     assert sure[right].mean() > sure[~right].mean() + 0.3
 
 
+@pytest.mark.parametrize("shift", [0.0, 3.0])
+def test_cones_that_are_all_right_or_all_wrong_settle_nothing(shift):
+    truths = [benzene(turn) for turn in (0, 15, 30)]
+    moved = [truth.moved((shift, 4 * shift, 0)) for truth in truths]
+    assert calibrate([disks(truth) for truth in truths], [(X, X)] * 3, moved, 0.2) is None
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_few_cones_settle_nothing(count):
+    assert calibrate([disks(benzene())] * count, [(X, X)] * count, [benzene().moved((0.4, 0, 0))] * count, 0.2) is None
+
+
+def test_a_fit_does_not_run_away_where_a_figure_tells_all():
+    height = np.linspace(-2, 0, 40)
+    figures = np.column_stack([height, np.zeros((40, 3))])
+    coefficients = fit_confidence(figures, height > -1)
+    assert 1 < coefficients["log_height"] < 50
+
+
 def test_fitted_confidences_are_frequencies():
     rng = np.random.default_rng(0)
     figures = rng.normal(size=(4000, 4)) * (1, 0.3, 0.1, 0.3)
