@@ -10,8 +10,8 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 .PHONY: demo test lint scores clean
 
 demo: $(VENV)/installed
-	$(BIN)/afmid simulate PTCDA -o demo/PTCDA.npz --force
-	$(BIN)/afmid identify demo/PTCDA.npz -o demo/PTCDA/ --force
+	$(BIN)/afmid simulate pentacene -o demo/pentacene.npz --force
+	$(BIN)/afmid identify demo/pentacene.npz -o demo/pentacene/ --force
 
 test: $(VENV)/developer
 	$(BIN)/python -m pytest --quiet
@@ -21,7 +21,7 @@ lint: $(VENV)/developer
 	$(BIN)/mypy
 
 # What a method scores on the molecules that afmid knows by name: a flat scan of each, none of them trained on.
-NAMES = from afmid.chem import known; print(*{s: n for n, s in reversed(known().items())}.values(), sep='\n')
+NAMES = from afmid.chem import named_molecules; print(*{s: n for n, s in reversed(named_molecules().items())}.values(), sep='\n')
 scores: $(VENV)/installed
 	$(BIN)/python -c "$(NAMES)" | xargs -d '\n' $(BIN)/afmid simulate -o demo/named/ --size 24 --pixels 192 --force
 	$(BIN)/afmid evaluate demo/named/*.npz

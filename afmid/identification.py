@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from afmid.checks import finite
 from afmid.errors import DataError
 
 
@@ -67,7 +68,8 @@ class Identification:
         meta: JSON-able record of how the answer was made: options, steps, notes.
 
     Raises:
-        DataError: where a map does not lie on x and y, a bond joins no atoms, or a confidence leaves 0–1.
+        DataError: where a map does not lie on x and y, a bond joins no atoms, a confidence leaves 0–1, or a number is
+            not finite.
     """
 
     method: str
@@ -90,9 +92,23 @@ class Identification:
         for name, image in self.maps.items():
             if image.values.shape != shape:
                 raise DataError(f"map {name!r} has shape {image.values.shape}, the scan {shape}")
+        self._check_finite()
         for confidence in [item.confidence for items in (self.atoms, self.bonds) for item in items]:
             if not 0 <= confidence <= 1:
                 raise DataError(f"a confidence lies in 0–1, not {confidence}")
         for bond in self.bonds:
             if bond.a == bond.b or not all(0 <= end < len(self.atoms) for end in (bond.a, bond.b)):
                 raise DataError(f"bond {bond.a}–{bond.b} does not join two of the {len(self.atoms)} atoms")
+
+    def _check_finite(self) -> None:
+        numbers: dict[str, ArrayLike] = {
+            "values of x": self.x,
+            "values of y": self.y,
+            "positions of the atoms": [(atom.x, atom.y, atom.z) for atom in self.atoms],
+            "orders of the bonds": [bond.order for bond in self.bonds],
+            "scores of the candidates": [candidate.score for candidate in self.candidates],
+            "values of the fit": [] if self.fit is None else [self.fit],
+            **{f"values of the map {name!r}": image.values for name, image in self.maps.items()},
+        }
+        for name, values in numbers.items():
+            finite(values, name)

@@ -163,7 +163,7 @@ def _reason(error: Exception, size: int) -> str:
     kind = type(error).__name__
     response = getattr(error, "response", None)
     if isinstance(error, ImportError):
-        return f"needs the package {error.name}: pip install {error.name}"
+        return f"needs the package {error.name}: pip install 'afmid[sftp]'"
     if size or kind == "ChunkedEncodingError":
         return f"the download broke off after {size} bytes"
     if response is not None:

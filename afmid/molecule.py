@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from afmid.checks import finite, whole
 from afmid.errors import DataError
 
 LEARNT = (1, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53)  # H C N O F Si P S Cl Br I: the elements the methods are trained on
@@ -35,7 +36,7 @@ class Molecule:
         smiles: its SMILES, or "" where unknown.
 
     Raises:
-        DataError: on no atoms, shapes that do not belong together, or values out of range.
+        DataError: on no atoms, shapes that do not belong together, values out of range, or numbers of another kind.
     """
 
     numbers: NDArray[np.int64]
@@ -47,25 +48,27 @@ class Molecule:
     smiles: str = ""
 
     def __post_init__(self) -> None:
-        numbers = np.asarray(self.numbers, np.int64)
+        numbers = whole(self.numbers, "numbers")
         if numbers.ndim != 1 or not len(numbers):
             raise DataError(f"a molecule needs at least one atom; numbers have shape {numbers.shape}")
         if bad := sorted({int(n) for n in numbers if not 1 <= n < len(SYMBOLS)}):
             raise DataError(f"no element has the atomic number {bad[0]}")
-        bonds = np.asarray(self.bonds, np.int64).reshape(-1, 2)
+        bonds = whole(self.bonds, "bonds")
+        bonds = bonds if bonds.size else bonds.reshape(0, 2)
+        charges, orders = finite(self.charges, "charges"), finite(self.orders, "orders")
+        if bonds.ndim != 2 or bonds.shape[1] != 2:
+            raise DataError(f"bonds need shape (E, 2), have {bonds.shape}")
         arrays = {
             "numbers": numbers,
-            "positions": np.asarray(self.positions, np.float64),
-            "charges": np.asarray(self.charges, np.float64) if np.size(self.charges) else np.zeros(len(numbers)),
+            "positions": finite(self.positions, "positions"),
+            "charges": charges if charges.size else np.zeros(len(numbers)),
             "bonds": bonds,
-            "orders": np.asarray(self.orders, np.float64) if np.size(self.orders) else np.ones(len(bonds)),
+            "orders": orders if orders.size else np.ones(len(bonds)),
         }
         n = len(numbers)
         for name, shape in (("positions", (n, 3)), ("charges", (n,)), ("orders", (len(bonds),))):
             if arrays[name].shape != shape:
                 raise DataError(f"{name} need shape {shape}, have {arrays[name].shape}")
-            if not np.isfinite(arrays[name]).all():
-                raise DataError(f"{name} hold values that are not finite")
         if len(bonds) and (bonds.min() < 0 or bonds.max() >= n or (bonds[:, 0] == bonds[:, 1]).any()):
             raise DataError(f"bonds must join two different atoms of 0 … {n - 1}")
         for name, array in arrays.items():

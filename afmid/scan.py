@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from afmid.checks import real
 from afmid.errors import DataError
 from afmid.molecule import Molecule
 
@@ -34,7 +35,8 @@ class Scan:
         truth: the molecule under the tip, in the scan's frame, where it is known.
 
     Raises:
-        DataError: on shapes that do not belong together, values that are not finite, or axes in the wrong order.
+        DataError: on shapes that do not belong together, values that are not finite or no real numbers, or axes in the
+            wrong order.
     """
 
     df: NDArray[np.float32]
@@ -53,7 +55,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         for name, dtype in (("df", np.float32), ("x", np.float64), ("y", np.float64), ("z", np.float64)):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
+            object.__setattr__(self, name, real(getattr(self, name), name, dtype))
         if self.df.ndim != 3:
             raise DataError(f"df needs axes X, Y, Z, has shape {self.df.shape}; for one image use df[:, :, None]")
         if not self.df.size:

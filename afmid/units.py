@@ -6,5 +6,3 @@ Multiply to enter (`1800 * N_per_m`), divide to leave (`stiffness / N_per_m`). V
 COULOMB = 14.3996454784  # e²/(4πε₀), eV·Å
 ELEMENTARY_CHARGE = 1.602176634e-19  # C
 N_per_m = 1e-20 / ELEMENTARY_CHARGE  # eV/Å²
-pm = 1e-2  # Å
-nm = 10.0  # Å

@@ -309,9 +309,7 @@ def _mismatch(where: str, entry: WeightsEntry, sha256: str, size: int) -> str:
     return f"{where}: wrong file for {entry.name}: SHA-256 should be {entry.sha256}, is {sha256}{sizes}"
 
 
-def export(
-    entries: Sequence[WeightsEntry], folder: Path, *, cache: Path, mirror: str | None = None
-) -> list[Path]:
+def export(entries: Sequence[WeightsEntry], folder: Path, *, cache: Path, mirror: str | None = None) -> list[Path]:
     """Write verified weights files and their weights.toml into a folder, which then serves as a mirror.
 
     Entries that the folder's weights.toml has already stay; those of the same name or file are replaced.
@@ -356,11 +354,12 @@ def save_safetensors(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str
 
 
 def read_safetensors(
-    path: Path, method: str, *, architecture: str | None = None, version: str | None = None
+    path: Path, method: str, *, architecture: str | None = None
 ) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Return the tensors (on the CPU) and the metadata of a weights file.
 
-    Where `architecture` or `version` are given, the file must bear the same.
+    Where `architecture` is given, the file must bear the same. A network that older weights do not fit takes a new
+    name; the file's version is what the message tells of, and decides nothing.
 
     Raises:
         WeightsError: where it is no safetensors file, is made for something else, or holds values that are not finite.
@@ -371,9 +370,12 @@ def read_safetensors(
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             _check_names(path, metadata)
-            for key, asked in (("method", method), ("architecture", architecture), ("version", version)):
-                if asked is not None and metadata.get(key) != asked:
-                    raise WeightsError(f"{path}: made for {key} {metadata.get(key)!r}, not for {asked!r}")
+            for key, asked in (("method", method), ("architecture", architecture)):
+                if asked is not None and metadata[key] != asked:
+                    version = metadata.get("version", "unknown")
+                    raise WeightsError(
+                        f"{path}: made for {key} {metadata[key]!r}, not for {asked!r}; its version is {version}"
+                    )
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
         raise WeightsError(f"{path}: is no whole safetensors file ({error}); no other format is read") from error

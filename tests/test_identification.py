@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from afmid import Atom, Bond, DataError, Identification, Map
+from afmid import Atom, Bond, Candidate, DataError, Identification, Map
 
 ATOMS = (Atom("C", 0, 0, 0, 0.9), Atom(None, 1, 0, 0, 0.2))
 
@@ -34,3 +34,18 @@ def test_a_confidence_lies_between_zero_and_one(confidence):
 def test_a_bond_joins_two_atoms_of_the_answer(ends):
     with pytest.raises(DataError, match="does not join two of the 2 atoms"):
         answer(atoms=ATOMS, bonds=(Bond(*ends, 1, 1.0),))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused_in_words(bad):
+    for content, says in (
+        ({"atoms": (Atom("C", 0, bad, 0, 0.9),)}, "positions of the atoms"),
+        ({"atoms": ATOMS, "bonds": (Bond(0, 1, bad, 0.9),)}, "orders of the bonds"),
+        ({"maps": {"disks": Map(np.full((4, 3), bad, np.float32), "1")}}, "values of the map 'disks'"),
+        ({"candidates": (Candidate("C", "", "CH4", bad),)}, "scores of the candidates"),
+        ({"fit": bad}, "values of the fit"),
+    ):
+        with pytest.raises(DataError, match=f"{says} hold values that are not finite"):
+            answer(**content)
+    with pytest.raises(DataError, match="values of x hold values that are not finite"):
+        Identification("test", "1", np.array([0, bad]), np.arange(3.0))

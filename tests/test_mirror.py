@@ -165,5 +165,5 @@ def test_sftp_without_paramiko_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "paramiko.py").write_text("raise ModuleNotFoundError(name='paramiko')")  # hides an installed one
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "paramiko", raising=False)
-    with pytest.raises(MirrorError, match="needs the package paramiko: pip install paramiko"):
+    with pytest.raises(MirrorError, match="needs the package paramiko: pip install 'afmid\\[sftp\\]'"):
         download("sftp://server/afmid", "a", io.BytesIO(), limit=LIMIT)

@@ -7,7 +7,7 @@ from afmid.chem.geometry import embed as embed
 from afmid.chem.geometry import lay_flat as lay_flat
 from afmid.chem.names import SmilesError as SmilesError
 from afmid.chem.names import composition as composition
-from afmid.chem.names import find as find
+from afmid.chem.names import find_named as find_named
 from afmid.chem.names import formula as formula
 from afmid.chem.names import inchikey as inchikey
-from afmid.chem.names import known as known
+from afmid.chem.names import named_molecules as named_molecules

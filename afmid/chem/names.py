@@ -59,13 +59,13 @@ def formula(smiles: str) -> str:
 
 
 @cache
-def known() -> dict[str, str]:
+def named_molecules() -> dict[str, str]:
     """Return the molecules that afmid knows by name: name to SMILES."""
     text = files("afmid.chem").joinpath("molecules.csv").read_text(encoding="utf-8")
     return {row["name"]: row["smiles"] for row in csv.DictReader(text.splitlines())}
 
 
-def find(name: str) -> tuple[str, str] | None:
+def find_named(name: str) -> tuple[str, str] | None:
     """Return the known name and the SMILES of `name` in any case, or None."""
     wanted = name.strip().casefold()
-    return next((item for item in known().items() if item[0].casefold() == wanted), None)
+    return next((item for item in named_molecules().items() if item[0].casefold() == wanted), None)

@@ -77,7 +77,7 @@ class MoleculePack:
             array = getattr(self, name)
             if array.dtype != dtype:
                 raise DataError(f"{name} must be {np.dtype(dtype)}, is {array.dtype}")
-        atoms, bonds, conformers = len(self.numbers), len(self.orders), len(self.molecule_index)
+        atoms, bonds, conformers = self.numbers.size, self.orders.size, self.molecule_index.size
         shapes = {
             "numbers": (atoms,),
             "positions": (atoms, 3),
@@ -99,13 +99,16 @@ class MoleculePack:
     def _check_indices(self) -> None:
         ends = ((self.atom_offsets, len(self.numbers), 1), (self.bond_offsets, len(self.orders), 0))
         for offsets, end, least in ends:
-            if offsets[0] != 0 or offsets[-1] != end or (np.diff(offsets) < least).any():
+            rising = offsets.min() >= 0 and offsets.max() <= end and (np.diff(offsets) >= least).all()
+            if offsets[0] != 0 or offsets[-1] != end or not rising:
                 raise DataError(f"offsets must rise from 0 to {end}")
         if not np.isin(self.molecule_index, np.arange(len(self.smiles))).all():
             raise DataError(f"molecule_index must name one of the {len(self.smiles)} molecules")
         atoms = np.repeat(np.diff(self.atom_offsets), np.diff(self.bond_offsets))
         if (self.bonds >= atoms[:, None]).any():
             raise DataError("a bond joins atoms that its conformer does not have")
+        if (self.bonds[:, 0] == self.bonds[:, 1]).any():
+            raise DataError("a bond joins an atom to itself")
         if not np.isin(self.numbers, np.arange(1, len(SYMBOLS))).all():
             raise DataError("numbers holds an element that does not exist")
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import logging
 import multiprocessing
 import signal
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 TRAIN, VAL = 0.90, 0.95  # upper ends of the splits
 TIMEOUT_S = 60.0
 MAX_LINE = 20_000  # characters
+MAX_LINES = 5_000_000
+MAX_CHARACTERS = 2**30
 GZIP = b"\x1f\x8b"
 REPORT_EVERY = 50  # molecules
 _FATAL = ("timeout", "crash")  # after these a process is replaced
@@ -73,7 +76,7 @@ def read_smiles_list(path: Path | str) -> Iterator[Row]:
     starts with # is a comment. The file's name is the source where none is given.
 
     Raises:
-        DataError: no such file, or no list of SMILES.
+        DataError: no such file, no list of SMILES, or one beyond `MAX_LINES` or `MAX_CHARACTERS` (unpacked).
     """
     path = Path(path)
     try:
@@ -176,9 +179,15 @@ def _rows(file: TextIO, name: str) -> Iterator[Row]:
 
 
 def _lines(file: TextIO) -> Iterator[str]:
-    while line := file.readline(MAX_LINE):
+    characters = 0
+    for count in itertools.count():
+        if not (line := file.readline(MAX_LINE)):
+            return
         if len(line) == MAX_LINE:
             raise DataError(f"a line is longer than {MAX_LINE} characters; is this a list of SMILES?")
+        characters += len(line)
+        if count == MAX_LINES or characters > MAX_CHARACTERS:
+            raise DataError(f"has more than {MAX_LINES:,} lines or {MAX_CHARACTERS:,} characters; split it first")
         yield line
 
 

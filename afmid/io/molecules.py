@@ -23,7 +23,8 @@ def read_molecule(text: Path | str) -> Molecule:
     """Return a molecule from a file (xyz, extended xyz, sdf, mol), from stdin ("-"), a SMILES, or a known name.
 
     A file comes first, then a name in any case, then SMILES. Charges that a file does not give are MMFF94's, else
-    Gasteiger's, else zero, with a warning; bonds that it does not give are perceived from the distances.
+    Gasteiger's, else zero, with a warning; bonds that it does not give are perceived from the distances. A folder is
+    no file, unless `text` looks like a path.
 
     Raises:
         DataError: none of these, or a file that holds no molecule; the message says what was tried.
@@ -57,7 +58,8 @@ def write_molecule(molecule: Molecule, path: Path | str) -> None:
 
 def _is_file(text: Path | str) -> bool:
     try:
-        return Path(text).exists()
+        path = Path(text)
+        return path.is_file() or (path.exists() and (isinstance(text, Path) or looks_like_path(text)))
     except (OSError, ValueError):  # too long for a file name, or with a NUL
         return False
 
@@ -76,7 +78,7 @@ def _from_text(text: str, source: str) -> Molecule:
     lines = text.splitlines()
     if not text.strip():
         raise DataError("is empty; a molecule needs at least one atom")
-    if re.fullmatch(r"\s*[+-]?\d+\s*", lines[0]):
+    if xyz_file.COUNT.fullmatch(lines[0]):
         return xyz_file.from_text(text, Path(source).stem)
     if any(re.search(r"V[23]000\s*$", line) for line in lines[:4]):
         return sdf_file.from_text(text, Path(source).stem)
@@ -86,8 +88,8 @@ def _from_text(text: str, source: str) -> Molecule:
 def _from_words(text: str) -> Molecule:
     from afmid import chem
 
-    if known := chem.find(text):
-        name, smiles = known
+    if named := chem.find_named(text):
+        name, smiles = named
         return chem.embed(smiles, name=name)
     try:
         return chem.embed(text)

@@ -10,12 +10,15 @@ from afmid.molecule import SYMBOLS, Molecule
 
 MAX_ATOMS = 100_000
 MAX_PERCEIVED = 1000  # beyond this many atoms no bonds are looked for
+MAX_COLUMNS = 200
+COUNT = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")  # the first line
+_COLUMNS = re.compile(r"[^\s:\"]+:[RISL]:([0-9]{1,3})(?::|$)")
 CHARGES = ("charges", "initial_charges")
 _NUMBERS = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number}
 
 
 def from_text(text: str, name: str) -> Molecule:
-    """Return the first molecule of an xyz file; elements are symbols or atomic numbers.
+    """Return the first molecule of an xyz file, whose first line is a `COUNT`; elements are symbols or atomic numbers.
 
     Bonds are perceived from the distances; charges that the file does not give are computed, with a warning where
     they are not MMFF94's.
@@ -70,8 +73,9 @@ def _plain(lines: list[str], name: str) -> tuple[Molecule, bool]:
 def _extended(lines: list[str], name: str) -> tuple[Molecule, bool]:
     import ase.io
 
+    text = "\n".join([lines[0], f"Properties={_properties(lines[1])}", *lines[2:], ""])  # the rest is not for ase
     try:
-        atoms = ase.io.read(io.StringIO("\n".join(lines) + "\n"), format="extxyz")
+        atoms = ase.io.read(io.StringIO(text), format="extxyz")
     except Exception as error:  # ase raises whatever its parser meets
         why = repr(str(error)[:100])
         raise DataError(f"its extended xyz cannot be read ({why}); check the Properties of line 2") from error
@@ -92,8 +96,22 @@ def _extended(lines: list[str], name: str) -> tuple[Molecule, bool]:
     return molecule, bool(given)
 
 
+def _properties(comment: str) -> str:
+    """Return the columns that a comment line declares, few enough that memory can be taken for them."""
+    found = re.search(r"""\bProperties\s*=\s*(?:"([^"]*)"|'([^']*)'|(\S+))""", comment, re.I)
+    properties = next(filter(None, found.groups()), "") if found else ""
+    counts = [int(count) for count in _COLUMNS.findall(properties)]
+    if _COLUMNS.sub("", properties) or not counts:
+        raise DataError(
+            f"its extended xyz cannot be read (Properties={properties[:80]!r}); name each column as species:S:1:pos:R:3"
+        )
+    if sum(counts) > MAX_COLUMNS:
+        raise DataError(f"declares {sum(counts)} columns; afmid reads up to {MAX_COLUMNS}")
+    return properties
+
+
 def _element(word: str, line: int) -> int:
-    number = int(word) if word.isdecimal() else _NUMBERS.get(word.lower(), 0)
+    number = int(word) if word.isdecimal() and len(word) <= 3 else _NUMBERS.get(word.lower(), 0)
     if not 1 <= number < len(SYMBOLS):
         raise DataError(f"line {line} has the element {word[:20]!r}, which does not exist; write symbols such as Br")
     return number

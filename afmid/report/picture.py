@@ -218,9 +218,8 @@ def _paint_image(axes: "Axes", scan: Scan, index: int) -> "AxesImage":
 
 def _map(scan: Scan, name: str, image: Map) -> _Panel:
     """Return a map's panel: on one scale of brightness, or on two colours about zero where both signs matter."""
-    values = np.where(np.isfinite(image.values), image.values, np.nan)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    values = image.values
+    low, high = float(values.min()), float(values.max())
     signed = min(-low, high) > 0.2 * max(-low, high)
     bound = max(-low, high)
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from afmid.chem import embed, known, mmff_charges, with_charges
+from afmid.chem import embed, mmff_charges, named_molecules, with_charges
 from afmid.molecule import Molecule
 
-PORPHINE = known()["porphine"]
+PORPHINE = named_molecules()["porphine"]
 
 
 def bare(molecule):

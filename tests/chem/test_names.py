@@ -1,14 +1,14 @@
 import pytest
 
-from afmid.chem import SmilesError, find, formula, inchikey, known
+from afmid.chem import SmilesError, find_named, formula, inchikey, named_molecules
 from afmid.chem.names import composition
 from afmid.errors import DataError
 
 
 def test_every_known_molecule_is_a_valid_smiles_under_a_name_of_its_own():
-    assert len(known()) > 60
-    assert len({name.casefold() for name in known()}) == len(known())
-    for smiles in known().values():
+    assert len(named_molecules()) > 60
+    assert len({name.casefold() for name in named_molecules()}) == len(named_molecules())
+    for smiles in named_molecules().values():
         assert len(inchikey(smiles)) == 27
 
 
@@ -24,12 +24,12 @@ def test_every_known_molecule_is_a_valid_smiles_under_a_name_of_its_own():
     ],
 )
 def test_known_molecules_have_the_formula_of_the_literature(name, hill):
-    assert formula(find(name)[1]) == hill
+    assert formula(find_named(name)[1]) == hill
 
 
 def test_names_are_found_in_any_case_and_others_are_not():
-    assert find(" ptcda ") == ("PTCDA", known()["PTCDA"])
-    assert find("unobtainium") is None
+    assert find_named(" ptcda ") == ("PTCDA", named_molecules()["PTCDA"])
+    assert find_named("unobtainium") is None
 
 
 def test_inchikeys_do_not_depend_on_how_the_smiles_is_written():

@@ -112,6 +112,11 @@ def test_what_does_not_fit_is_refused_and_never_wrapped(molecule, says):
         ({"numbers": np.array([6.0, 8.0])}, "numbers must be uint8"),
         ({"numbers": np.array([6, 200], np.uint8)}, "element that does not exist"),
         ({"bonds": np.array([[0, 2]], np.uint8)}, "a bond joins atoms"),
+        ({"bonds": np.array([[1, 1]], np.uint8)}, "a bond joins an atom to itself"),
+        ({"numbers": np.array(6, np.uint8)}, "numbers needs shape"),
+        ({"orders": np.array(2, np.uint8)}, "orders needs shape"),
+        ({"molecule_index": np.array(0)}, "molecule_index needs shape"),
+        ({"atom_offsets": np.array(0)}, "atom_offsets needs shape"),
         ({"atom_offsets": np.array([0, 3])}, "offsets must rise"),
         ({"atom_offsets": np.array([1, 2])}, "offsets must rise"),
         ({"molecule_index": np.array([1])}, "molecule_index must name"),
@@ -124,10 +129,18 @@ def test_arrays_that_do_not_belong_together_are_refused(changes, says):
         replace(packed([[ATOM]]), **changes)
 
 
+def test_offsets_that_only_rise_by_overflow_are_refused():
+    pack = packed([[ATOM], [ATOM], [ATOM], [ATOM]])
+    with pytest.raises(DataError, match="offsets must rise"):
+        replace(pack, atom_offsets=np.array([0, 2**63 - 1, -(2**63), -1, 8]))
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"molecule": None}, "no array 'molecule'"),
+        ({"molecule": np.array(0)}, "molecule_index needs shape"),
+        ({"bonds": np.array([[1, 1]], np.uint8)}, "a bond joins an atom to itself"),
         ({"smiles": np.array(["C"])}, "smiles must be a list of byte strings"),
         ({"smiles": np.array([b"\xff"])}, "smiles is not UTF-8"),
         ({"meta": np.array("{}")}, "schema is None"),

@@ -115,3 +115,15 @@ def test_what_is_no_list_is_said_with_its_name(content, says, tmp_path):
         list(read_smiles_list(tmp_path / "bad.csv"))
     with pytest.raises(DataError, match=r"no\.csv: cannot be read"):
         list(read_smiles_list(tmp_path / "no.csv"))
+
+
+def test_a_list_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "big.smi.gz").write_bytes(gzip.compress(b"C\n" * 30))
+    assert len(list(read_smiles_list(tmp_path / "big.smi.gz"))) == 30
+    monkeypatch.setattr(module, "MAX_LINES", 20)
+    with pytest.raises(DataError, match=r"big\.smi\.gz: has more than 20 lines"):
+        list(read_smiles_list(tmp_path / "big.smi.gz"))
+    monkeypatch.setattr(module, "MAX_LINES", 100)
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 40)
+    with pytest.raises(DataError, match="or 40 characters; split it first"):
+        list(read_smiles_list(tmp_path / "big.smi.gz"))

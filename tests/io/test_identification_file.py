@@ -128,7 +128,7 @@ def test_rdkit_reads_the_sdf_with_unknown_elements_as_dummy_atoms(tmp_path):
         (replace(EXAMPLE, atoms=(), bonds=()), "a.xyz", "found no atoms to write"),
         (replace(EXAMPLE, atoms=(), bonds=()), "a.sdf", "found no atoms to write"),
         (replace(EXAMPLE, atoms=(Atom("Qq", 0, 0, 0, 1),), bonds=()), "a.sdf", "element 'Qq'"),
-        (replace(EXAMPLE, fit=float("nan")), "a.json", "cannot be written as JSON"),
+        (replace(EXAMPLE, meta={"drift": float("nan")}), "a.json", "cannot be written as JSON"),
         (EXAMPLE, "no/a.json", "cannot be written: no such file"),
     ],
 )

@@ -26,6 +26,17 @@ def test_a_file_comes_before_a_smiles_of_the_same_spelling(tmp_path, monkeypatch
     assert read_molecule("C").symbols == ["He"]
 
 
+def test_a_folder_does_not_hide_a_smiles_or_a_name_of_the_same_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("C", "PTCDA"):
+        (tmp_path / name).mkdir()
+    assert read_molecule("C").smiles == "C"
+    assert read_molecule("PTCDA").name == "PTCDA"
+    for path in ("./C", tmp_path / "C"):
+        with pytest.raises(DataError, match="is a folder; give one file"):
+            read_molecule(path)
+
+
 def test_a_molecule_comes_from_stdin(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1\n\nAr 0 0 0 0\n")))
     assert read_molecule("-").symbols == ["Ar"]

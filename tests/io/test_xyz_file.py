@@ -61,6 +61,14 @@ def test_charges_that_ase_writes_are_read(key, tmp_path):
     assert read_molecule(tmp_path / "water.xyz").charges.tolist() == [-0.6, 0.3, 0.3]
 
 
+@pytest.mark.parametrize(
+    "columns",
+    ["Properties=species:S:1:pos:R:3:charges:R:1", "properties = 'species:S:1:pos:R:3:charges:R:1' pbc='F F F'"],
+)
+def test_the_columns_of_extended_xyz_are_found_however_they_are_quoted(columns):
+    assert from_text(f"1\nLattice='9 0 0 0 9 0 0 0 9' {columns}\nH 1 2 3 0.5\n", "").charges.tolist() == [0.5]
+
+
 def test_ase_reads_what_afmid_writes(tmp_path):
     water = Molecule(np.array([8, 1, 1]), WATER, np.array([-0.6, 0.3, 0.3]), name='say "water"')
     write_molecule(water, tmp_path / "a.xyz")
@@ -95,6 +103,12 @@ def test_a_metal_slab_keeps_its_charges_and_has_no_fatal_bonds(caplog):
         ("1\nProperties=species:S:1:pos:R:3\nXq 0 0 0\n", "Xq"),
         ("1\nProperties=species:S:1:pos:R:3\nX 0 0 0\n", "atom 1 is 'X', which is no element"),
         ("1\nProperties=species:S:1:pos:R:3\nH 0 0\n", "extended xyz cannot be read"),
+        ("1\nProperties=species:S:1:pos:R:3:foo:R:200\nH 0 0 0\n", "declares 204 columns; afmid reads up to 200"),
+        ("1\nProperties=species:S:1:pos:R:3:foo:R:1000000000\nH 0 0 0\n", "name each column as species:S:1:pos:R:3"),
+        ('1\nProperties="species:S:1:pos:R:3:foo:R:1_000_000_000"\nH 0 0 0\n', "name each column"),
+        ("1\nProperties=species:S:1:pos:R:3 Properties=foo:R:1000000000\nH 0 0\n", "extended xyz cannot be read"),
+        (f"{'1' * 5000}\n\nH 0 0 0\n", "holds no molecule that afmid can read"),
+        (f"1\n\n{'1' * 5000} 0 0 0\n", "line 3 has the element '11111111111111111111'"),
         ("1\nProperties=species:S:1:pos:R:3:charges:R:1\nH 0 0 0 nan\n", "charges hold values that are not finite"),
     ],
 )

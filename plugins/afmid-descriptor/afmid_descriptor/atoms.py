@@ -6,8 +6,8 @@ searched again for disks hidden in the flank of a neighbour's.
 
 The confidence of an atom is a logistic function of four figures of its cone (`FIGURES`), with signs that are fixed: it
 never falls with the height and the prominence of a disk, and never rises with its misfit and its crowding. Its
-coefficients come from validation scans (`calibrate`) and travel with the weights, so that among atoms said with
-0.8 about eight in ten are there; `UNFITTED` stands in where a weights file brings none, and is not calibrated.
+coefficients come from validation scans (`calibrate`) and travel with the weights; the fit aims at a share of 0.8 that
+are there among atoms said with 0.8. `UNFITTED` stands in where a weights file brings none, and is not calibrated.
 """
 
 from collections.abc import Iterable, Mapping

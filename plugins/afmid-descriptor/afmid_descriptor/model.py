@@ -67,7 +67,7 @@ class DescriptorCNN(nn.Module):
 
         `df` is (B, X, Y, 10), from far to near, X and Y multiples of 8. Disks have no unit, spheres and height are Å.
         """
-        h = df.permute(0, 3, 1, 2).unsqueeze(1)  # (B, 1, 10, X, Y): heights before pixels is several times faster
+        h = df.permute(0, 3, 1, 2).unsqueeze(1)  # (B, 1, 10, X, Y): heights before pixels is faster
         for conv, pool in zip(self.encoder, ((2, 2, 2), (2, 2, 2), (1, 2, 2)), strict=True):
             h = avg_pool3d(_activate(conv(h)), pool)
         h = h.transpose(1, 2).flatten(1, 2)  # (B, 2 C, X/8, Y/8): height z and channel c at index z C + c

@@ -5,8 +5,8 @@ For a pixel at the lateral distance ρ from atom i at height z_i:
 - disks: Σ_i (1 − d_i/1.2 Å)(1 − ρ/r_i) over ρ < r_i, d_i the depth below the highest atom, for atoms with d_i < 1.2 Å
   whose sphere top lies less than 1.2 Å below the highest sphere top;
 - spheres: max_i z_i + √((R_i − 0.5 Å)² − ρ²), cut 1.5 Å below the highest sphere top, less its minimum (Å);
-- height: the highest z at which the vertical Lennard-Jones force on the unrelaxed probe reaches +0.1 eV/Å, cut 2 Å
-  below its maximum, less that (Å).
+- height: the highest z at which the vertical Lennard-Jones force on an unrelaxed oxygen probe reaches
+  +0.1 eV/Å, cut 2 Å below its maximum, less that (Å).
 
 R_i is the Lennard-Jones radius and r_i the disk's radius. The force holds no Coulomb part: where the repulsion reaches
 0.1 eV/Å the charges of organic molecules move the surface by hundredths of an Å, and a map that depends on geometry
@@ -40,10 +40,7 @@ _FAR = 1e3  # Å: where padding atoms are put
 
 
 @torch.no_grad()
-def descriptor_maps(
-    numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor,
-    probe: int = OXYGEN, offset: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+def descriptor_maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return disks (no unit), spheres (Å) and height (Å), (B, 3, X, Y), of the dtype and on the device of `positions`.
 
     Args:
@@ -51,30 +48,24 @@ def descriptor_maps(
         positions: Å, (B, N, 3), in the frame of `x` and `y`; only differences of z count.
         mask: bool (B, N), True at atoms, False at padding; each sample has at least one atom.
         x, y: pixel positions (Å), (B, X) and (B, Y).
-        probe: atomic number of the probe particle, for the height map.
-        offset: Å, (B, 2), rest position of a tilted tip's probe. With it the height map shows at a pixel what the probe
-            meets there, as in the published training data; without it all three maps show the molecule where it is.
 
     Raises:
         DataError: an element that has no disk radius.
     """
-    if offset is None:
-        offset = positions.new_zeros(len(positions), 2)
-    samples = numbers, positions, mask, x, y, offset
+    samples = numbers, positions, mask, x, y
     if positions.device.type == "cpu" and len(numbers) > 1:  # one by one, without the padding, is faster on a CPU
         alone = ((n[m], p[m], m[m], *rest) for n, p, m, *rest in zip(*samples, strict=True))
-        return torch.cat([_maps(probe, *(t[None] for t in sample)) for sample in alone])
-    return _maps(probe, *samples)
+        return torch.cat([_maps(*(t[None] for t in sample)) for sample in alone])
+    return _maps(*samples)
 
 
-def _maps(probe: int, numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor, offset: Tensor) -> Tensor:
+def _maps(numbers: Tensor, positions: Tensor, mask: Tensor, x: Tensor, y: Tensor) -> Tensor:
     radii, depths, disk_radii = (t.to(positions) for t in _parameters(numbers.where(mask, OXYGEN)))
     z = positions[..., 2].where(mask, -torch.inf)
     z = (z - z.amax(1, keepdim=True)).clamp_min(-_FAR)  # (B, N): 0 at the highest atom, far below where there is none
     rho2 = _lateral(positions, x, y)
-    probe_rho2 = _lateral(positions, x + offset[:, :1], y + offset[:, 1:]) if offset.any() else rho2
     disks = atomic_disks(rho2, z, radii, disk_radii)
-    maps = torch.stack([disks, vdw_spheres(rho2, z, radii), height_map(probe_rho2, z, radii, depths, probe)], 1)
+    maps = torch.stack([disks, vdw_spheres(rho2, z, radii), height_map(rho2, z, radii, depths)], 1)
     return maps.reshape(len(maps), len(maps[0]), x.shape[1], y.shape[1])
 
 
@@ -109,13 +100,13 @@ def vdw_spheres(rho2: Tensor, z: Tensor, radii: Tensor) -> Tensor:
     return surface - surface.amin(1, keepdim=True)
 
 
-def height_map(rho2: Tensor, z: Tensor, radii: Tensor, depths: Tensor, probe: int = OXYGEN) -> Tensor:
+def height_map(rho2: Tensor, z: Tensor, radii: Tensor, depths: Tensor) -> Tensor:
     """Return the height map (B, P) from squared lateral distances (B, P, N) and the atoms' z, R and E (B, N), Å, eV.
 
     The force is compared with its threshold on planes 0.25 Å apart, from where all atoms still attract the probe
     downwards; the first crossing is then refined by Newton's method inside its two planes.
     """
-    (probe_radius,), (probe_depth,) = lennard_jones([probe])
+    (probe_radius,), (probe_depth,) = lennard_jones([OXYGEN])
     reach = radii + float(probe_radius)  # (B, N): where a pair's force is zero
     attract = 12 * (depths * float(probe_depth)).sqrt() * reach**6
     law = torch.stack([attract * reach**6, attract], 1)  # (B, 2, N): F = Σ Δz (law_0/s⁷ − law_1/s⁴), s = distance²

@@ -13,10 +13,10 @@ X = (torch.arange(48, dtype=torch.float64) - 23.5) * PIXEL  # symmetric about 0,
 RADIUS = {symbol: float(lennard_jones([number])[0][0]) for symbol, number in (("H", 1), ("C", 6), ("O", 8))}
 
 
-def maps(numbers, positions, x=X, y=X, **more):
+def maps(numbers, positions, x=X, y=X):
     """Return the maps (3, X, Y) of a molecule."""
     numbers, positions = torch.as_tensor(numbers)[None], torch.as_tensor(positions, dtype=torch.float64)[None]
-    return descriptor_maps(numbers, positions, torch.ones_like(numbers, dtype=torch.bool), x[None], y[None], **more)[0]
+    return descriptor_maps(numbers, positions, torch.ones_like(numbers, dtype=torch.bool), x[None], y[None])[0]
 
 
 def assert_close(first, second):
@@ -153,13 +153,6 @@ def test_an_atom_below_the_cut_leaves_no_disk():
 def test_an_atom_whose_sphere_lies_below_the_cut_leaves_no_disk():
     carbon_below_bromine = maps([35, 6], [[0, 0, 0], [3, 0, -0.95]])[0]  # 0.95 + 2.22 − 1.908 > 1.2
     assert torch.equal(carbon_below_bromine, maps([35], [[0, 0, 0]])[0])
-
-
-def test_the_offset_of_a_tilted_tip_moves_the_height_map_alone():
-    offset = torch.tensor([[2 * PIXEL, -PIXEL]], dtype=torch.float64)
-    straight, tilted = maps([6], [[0, 0, 0]]), maps([6], [[0, 0, 0]], offset=offset)
-    assert torch.equal(tilted[:2], straight[:2])
-    assert_close(tilted[2], straight[2].roll((-2, 1), (0, 1)))
 
 
 def test_single_precision_agrees_with_double():
