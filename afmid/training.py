@@ -86,7 +86,9 @@ def fit(task: Task, recipe: Recipe, folder: Path, data: str = "", budget: float 
             loss = run.advance(batch)
             over = time.monotonic() - started >= budget
             due = over or run.step % recipe.validate_every == 0 or run.step == recipe.steps
+            run.whole = not due  # a validation that is broken off is done again, from the checkpoint before it
             validation = run.validate() if due else {}
+            run.whole = True
             if due or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 run.save()
                 saved = time.monotonic()

@@ -293,3 +293,20 @@ def _brightest() -> Identifier:
 
 class TestBrightest(MethodContract):
     method = _brightest()
+
+
+def test_of_all_methods_one_that_does_not_load_costs_itself(afmid, site: Path, scan: Path) -> None:
+    plugins = {"PYTHONPATH": str(site), "AFMID_PLUGINS": "needy,brightest"}
+    done = afmid("identify", scan, "--method", "all", "--json", **plugins)
+    assert done.returncode == 0
+    assert [json.loads(line)["method"] for line in done.stdout.splitlines()] == ["brightest"]
+    assert b"the method needy is left out" in done.stderr
+
+
+def test_a_scan_is_not_replaced_by_its_answer(afmid, site: Path, scan: Path) -> None:
+    before = scan.read_bytes()
+    plugins = {"PYTHONPATH": str(site), "AFMID_PLUGINS": "brightest"}
+    done = afmid("identify", scan, "--method", "brightest", "-o", scan, "--force", **plugins)
+    assert done.returncode == 2
+    assert b"is the scan itself" in done.stderr
+    assert scan.read_bytes() == before

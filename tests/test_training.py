@@ -232,3 +232,17 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_harms_the_weights(
         list(fit(task, RECIPE, tmp_path))
     assert torch.equal(task.model.weight, before)
     assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_validation_that_is_broken_off_is_done_again(tmp_path):
+    class Interrupted(Line):
+        def validate(self, model):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(fit(Interrupted(), RECIPE, tmp_path, "abc"))
+    run(tmp_path)
+    run(tmp_path / "whole")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [4, 8, 12]
+    assert equal(trained(tmp_path), trained(tmp_path / "whole"))

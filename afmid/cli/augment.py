@@ -15,7 +15,9 @@ def augment(
     scan: Annotated[str, typer.Argument(metavar="SCAN", hidden=True)],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="scan file, or - for stdout")],
     steps: Annotated[str, typer.Option("--steps", metavar="A,B", help="what to do, in this order")] = "noise,cutout",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="the same seed gives the same scan")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="the same seed gives the same scan")
+    ] = 0,
     settings: Settings = None,
     pixel: Pixel = None,
     step: Step = None,

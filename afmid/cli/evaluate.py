@@ -50,7 +50,7 @@ def evaluate(
     from afmid.io import read_scan
 
     loaded = load(known, chosen, options, weights, device)
-    figures: dict[str, list[Mapping[str, float]]] = {name: [] for name in names}
+    figures: dict[str, list[Mapping[str, float]]] = {part.identifier.name: [] for part in loaded}
     digest = hashlib.sha256()
     failed = False
     for path in track(scans, "scans"):

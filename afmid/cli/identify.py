@@ -23,7 +23,7 @@ from afmid.cli.options import (
     settings_of,
 )
 from afmid.cli.output import STANDARD, check_file, is_folder, note, print_table, with_folder
-from afmid.errors import DataError, UsageError, WeightsError
+from afmid.errors import DataError, PluginError, UsageError, WeightsError
 from afmid.offers import Identifier
 from afmid.plugins import Registry, parse_options
 
@@ -84,9 +84,11 @@ def identify(
     options = [parse_options(offer, settings_of(offer.name, settings, names)) for offer in chosen]
     json_ = json_ or output == STANDARD
     targets = _targets(scans, names, None if output == STANDARD else output)
+    check_inputs(scans)
     for file in (file for files in targets.values() for file in files):
         check_file(file, force)
-    check_inputs(scans)
+        if any(file.exists() and scan != STANDARD and file.samefile(scan) for scan in scans):
+            raise UsageError(f"{file}: is the scan itself; give the answer another name")
 
     from afmid.io import read_scan
 
@@ -120,8 +122,11 @@ class Loaded:
     options: "BaseModel"
 
     def answer(self, scan: "Scan", path: str) -> "Identification":
-        """Identify one scan, whose file the answer's meta names."""
-        answer = self.method.identify([scan], self.options)
+        """Identify one scan, whose file the answer's meta names, and an error too."""
+        try:
+            answer = self.method.identify([scan], self.options)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
         return replace(answer, meta={**answer.meta, "scan": path})
 
 
@@ -163,18 +168,24 @@ def load(
     Raises:
         UsageError: no such weights or device.
         WeightsError: weights that are missing, damaged or made for something else.
-        PluginError: a method needs a module that is not there.
+        PluginError: a method needs a module that is not there. Of several methods, those that load go on.
     """
     from afmid.devices import resolve_device
 
     if weights and len(chosen) > 1:
         raise UsageError("--weights is for one method; name it with --method")
-    files = [_weights_file(known, identifier, weights) for identifier in chosen]
     place = resolve_device(device)
-    return [
-        Loaded(identifier, known.load(identifier, file, place), its)
-        for identifier, file, its in zip(chosen, files, options, strict=True)
-    ]
+    loaded: list[Loaded] = []
+    for identifier, its in zip(chosen, options, strict=True):
+        try:
+            method = known.load(identifier, _weights_file(known, identifier, weights), place)
+        except (PluginError, WeightsError) as error:
+            if identifier is chosen[-1] and not loaded:
+                raise
+            note(f"warning: {error}; the method {identifier.name} is left out")
+        else:
+            loaded.append(Loaded(identifier, method, its))
+    return loaded
 
 
 def _weights_file(known: Registry, identifier: Identifier, weights: str | None) -> Path | None:

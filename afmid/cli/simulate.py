@@ -46,7 +46,7 @@ def simulate(
     from afmid.simulate import load_engine
     from afmid.simulate import simulate as run
 
-    if len(molecules) > 1 and (plot or (output and not is_folder(output))):
+    if len(molecules) > 1 and (plot or output == STANDARD or (output and not is_folder(output))):
         raise UsageError("several molecules need -o FOLDER/ and no --plot")
     if output == STANDARD:
         check_binary_stdout()

@@ -1,5 +1,6 @@
 """A bare 3D array in a npy or npz file: pixel size and z step come from outside."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,11 @@ from afmid.errors import DataError
 from afmid.io.scan_file import stack_of
 from afmid.scan import Scan
 
+log = logging.getLogger(__name__)
+
 FAR_TO_NEAR = "far-to-near"
 NEAR_TO_FAR = "near-to-far"
+NEARER = 1.5  # times the contrast: what makes the first image look nearer than the last
 
 
 def from_array(
@@ -47,6 +51,10 @@ def stack_on_grid(
         raise DataError(f"order is {order!r}; it must be {FAR_TO_NEAR!r} or {NEAR_TO_FAR!r}")
     if order == NEAR_TO_FAR:
         stack = stack[:, :, ::-1].copy()
+    first, last = stack[..., 0].std(), stack[..., -1].std()
+    if first > NEARER * last:
+        log.warning("%s: the first image has more contrast than the last; if it is the nearest: --order %s", source,
+                    NEAR_TO_FAR if order != NEAR_TO_FAR else FAR_TO_NEAR)  # fmt: skip
     nx, ny, nz = stack.shape
     return Scan(
         stack,

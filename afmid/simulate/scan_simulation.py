@@ -184,9 +184,11 @@ def load_engine(
     if name != "auto":
         engine = registry.get(Engine, name)
         return engine, registry.load(engine, parse_options(engine, pairs), device)
+    pairs = list(pairs)
     for engine in sorted(registry.all(Engine), key=lambda engine: -engine.priority):
+        options = parse_options(engine, pairs)
         try:
-            simulator = registry.load(engine, parse_options(engine, pairs), device)
+            simulator = registry.load(engine, options, device)
         except (AfmidError, RuntimeError) as error:
             log.warning("engine %s does not work here and is passed over: %s", engine.name, error)
             continue

@@ -68,6 +68,7 @@ def test_a_terminal_is_spared_the_binary() -> None:
         (["benzene", "-o", "kept.npz"], 1, "kept.npz: exists; give --force"),
         (["benzene", "-o", "kept.npz/scan.npz"], 1, "kept.npz/scan.npz: cannot be written"),
         (["benzene", "CC", "-o", "one.npz"], 2, "several molecules need -o FOLDER/"),
+        (["benzene", "CC", "-o", "-"], 2, "several molecules need -o FOLDER/"),
         (["nowhere.xyz"], 1, "nowhere.xyz: no such file"),
         (["no molecule"], 1, "'no molecule'"),
     ],

@@ -53,3 +53,12 @@ def test_what_is_wrong_is_said_with_the_files_name(changes, says, write):
 def test_a_tip_that_the_file_does_not_tell_is_told(write):
     assert read_scan(write()).tip == "CO"
     assert read_scan(write(), tip="Xe").tip == "Xe"
+
+
+def test_images_that_look_near_to_far_are_said(write, caplog):
+    fading = np.random.default_rng(0).normal(size=(112, 8, 6)) * np.array([6.0, 5, 4, 3, 2, 1])
+    read_scan(write(data=fading))
+    assert "--order near-to-far" in caplog.text
+    caplog.clear()
+    read_scan(write(data=fading), order="near-to-far")
+    assert not caplog.text

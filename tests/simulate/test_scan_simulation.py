@@ -105,8 +105,9 @@ def test_engines_devices_and_their_options_are_looked_up_by_name():
         load_engine("tourch")
     with pytest.raises(UsageError, match="no device 'gpu'"):
         load_engine("torch", "gpu")
-    with pytest.raises(UsageError, match="no option precison"):
-        load_engine("torch", "cpu", ["precison=double"])
+    for name in ("torch", "auto"):
+        with pytest.raises(UsageError, match="no option precison"):
+            load_engine(name, "cpu", ["precison=double"])
 
 
 def test_heights_that_ascend_are_refused(bent):
