@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
@@ -12,6 +12,7 @@ from afmid.errors import PluginError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import ArrayLike
     from torch import Tensor
 
     from afmid.data.pack import MoleculePack
@@ -25,13 +26,33 @@ class NoOptions(BaseModel, extra="forbid"):
     """For offers that have nothing to set."""
 
 
+class Images(NamedTuple):
+    """What a simulator makes of scenes.
+
+    Attributes:
+        values: (B, X, Y, Z'), Z from far to near.
+        unsettled: at how many heights of each pixel the probe did not come to rest, (B, X, Y): 0 where all is well.
+    """
+
+    values: "Tensor"
+    unsettled: "Tensor"
+
+
 class Simulator(Protocol):
     """What `Engine.load` returns."""
 
-    def forces(self, scenes: "Sequence[Scene]") -> "Tensor":
-        """Return the vertical sample force (eV/Å, + is up) on the relaxed probe, (B, X, Y, Z), Z from far to near.
+    def images(
+        self, scenes: "Sequence[Scene]", weights: "ArrayLike" = (1.0,), progress: Callable[[int], None] | None = None
+    ) -> Images:
+        """Return one image per height: image i is Σ_k weights_k Fz_{i+k}, K weights make Z' = Z − K + 1 images.
 
-        The scenes of one call share the shape of their grids.
+        Fz (eV/Å, + is up) is the vertical sample force on the relaxed probe at the scenes' heights, from far to near.
+        So the weights (1,) give the force itself, and `oscillation_weights` give Δf in Hz.
+
+        Args:
+            scenes: their grids share one shape.
+            weights: (K,), from far to near.
+            progress: called now and then with the number of pixels (X·Y of each scene) finished since.
         """
 
 

@@ -26,7 +26,7 @@ from afmid.weights import default
 @cache
 def example_scan(smiles: str = "c1ccc2ccccc2c1") -> Scan:
     """Return a simulated scan of 128 × 128 pixels and 10 images, as `afmid simulate` makes it."""
-    return simulate([read_molecule(smiles)], SimulationOptions(), load_engine(device="cpu")[1])[0]
+    return next(simulate([read_molecule(smiles)], SimulationOptions(), load_engine(device="cpu")[1]))
 
 
 class MethodContract:

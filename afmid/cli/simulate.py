@@ -55,7 +55,7 @@ def simulate(
     targets = _targets(known, output)
     for target in [*targets, *([plot] if plot else [])]:
         check_file(target, force)
-    scans = run(known, options, simulator)
+    scans = list(run(known, options, simulator))
     if plot:
         from afmid.report.picture import draw_scan
 

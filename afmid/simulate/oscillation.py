@@ -64,9 +64,17 @@ def frequency_shift(fz: Array, dz: float, amplitude: float, f0: float, cantileve
     Raises:
         DataError: fewer heights than one oscillation spans.
     """
-    weights = oscillation_weights(dz, amplitude, f0, cantilever_stiffness)
+    return weighted(fz, oscillation_weights(dz, amplitude, f0, cantilever_stiffness))
+
+
+def weighted(fz: Array, weights: NDArray[np.float64]) -> Array:
+    """Return images (…, Z'), image i being Σ_k weights_k fz_{i+k}, of forces (…, Z) and weights (K,); Z' = Z − K + 1.
+
+    Raises:
+        DataError: fewer heights than weights.
+    """
     heights, span = fz.shape[-1], len(weights)
     if heights < span:
-        raise DataError(f"an amplitude of {amplitude} Å at steps of {dz} Å spans {span} heights; there are {heights}")
+        raise DataError(f"one oscillation spans {span} heights; there are {heights}")
     images = heights - span + 1
     return sum(float(w) * fz[..., k : k + images] for k, w in enumerate(weights))  # type: ignore[return-value]

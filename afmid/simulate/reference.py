@@ -8,27 +8,23 @@ and from the tip a lateral and a radial spring; at each height it rests where th
 (Hapala et al., PRB 90, 085421, 2014).
 """
 
-import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from afmid.molecule import Molecule
+from afmid.offers import Images
 from afmid.simulate.elements import lennard_jones
+from afmid.simulate.oscillation import weighted
 from afmid.simulate.scene import Scene
 from afmid.simulate.tip import Tip
 from afmid.units import COULOMB
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-log = logging.getLogger(__name__)
-
 FLOOR = 0.25  # Å²: the squared distance to an atom below which the law no longer grows
 SOFTEST = 1e-3  # eV/Å²: curvatures below this are taken as this in a Newton step
 TOLERANCE = 1e-9  # eV/Å
+UNSETTLED = 1e-3  # eV/Å: a probe with more force than this on it did not come to rest
 LONGEST_STEP = 0.1  # Å
 
 Array = NDArray[np.float64]
@@ -117,26 +113,36 @@ def relax(molecule: Molecule, tip: Tip, base: Array, u: Array, steps: int = 500)
     return u, sample, residual
 
 
-def forces(scene: Scene) -> Array:
-    """Return the vertical sample force (eV/Å) on the relaxed probe, (X, Y, Z), Z from far to near."""
+def forces(scene: Scene) -> tuple[Array, NDArray[np.int32]]:
+    """Return the vertical sample force (eV/Å) on the relaxed probe, (X, Y, Z), Z from far to near, and at how many
+    heights of each pixel (X, Y) the probe did not come to rest.
+    """
     x, y = (grid.ravel() for grid in np.meshgrid(scene.x, scene.y, indexing="ij"))
     rest = np.array(scene.tip.rest)
     u = np.tile(rest, (len(x), 1))
-    out = np.empty((len(x), len(scene.z)))
+    out, lost = np.empty((len(x), len(scene.z))), np.zeros(len(x), np.int32)
     for k, z in enumerate(scene.z):
         base = np.column_stack([x, y, np.full(len(x), z - rest[2])])
         u, sample, residual = relax(scene.molecule, scene.tip, base, u)
         out[:, k] = sample[:, 2]
-        if lost := int((residual > 1e-3).sum()):
-            log.warning("%d probe positions did not settle at z = %.2f Å", lost, z)
-    return out.reshape(scene.shape)
+        lost += residual > UNSETTLED
+    return out.reshape(scene.shape), lost.reshape(scene.shape[:2])
 
 
 class ReferenceSimulator:
     """The reference law as an engine: float64, one core, seconds per scan."""
 
-    def forces(self, scenes: "Sequence[Scene]") -> "Tensor":
-        """Return the vertical sample force (eV/Å) on the relaxed probe, (B, X, Y, Z)."""
+    def images(
+        self, scenes: Sequence[Scene], weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
+    ) -> Images:
+        """Return images as the Simulator protocol says."""
         import torch
 
-        return torch.from_numpy(np.stack([forces(scene) for scene in scenes]))
+        values, unsettled = [], []
+        for scene in scenes:
+            fz, lost = forces(scene)
+            values.append(weighted(fz, np.asarray(weights, np.float64)))
+            unsettled.append(lost)
+            if progress:
+                progress(lost.size)
+        return Images(torch.from_numpy(np.stack(values)), torch.from_numpy(np.stack(unsettled)))

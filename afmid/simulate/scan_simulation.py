@@ -1,8 +1,9 @@
 """From molecules and settings to scans: the Python interface to the engines."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from afmid.molecule import Molecule
 from afmid.offers import Engine, Simulator
 from afmid.scan import ABOVE_ATOM, Scan
 from afmid.simulate.elements import lennard_jones
-from afmid.simulate.oscillation import frequency_shift, oscillation_weights
+from afmid.simulate.oscillation import oscillation_weights
 from afmid.simulate.scene import Scene
 from afmid.simulate.tip import TIPS, Tip, TipName
 from afmid.units import N_per_m
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCH = 16  # scenes handed to an engine at once
+BATCH_POINTS = 2**24  # of the force, handed to an engine at once
 MOST_HEIGHTS = 2000  # of the force, for one scan
 MOST_POINTS = 10**9  # of the force, for one scan: 4 GB in single precision
 
@@ -82,22 +83,26 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         low, high = molecule.positions[:, :2].min(0), molecule.positions[:, :2].max(0)
         grid = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.size / self.pixels
         x, y = ((low + high) / 2)[:, None] + grid
-        count = self.heights + len(self._weights()) - 1
+        count = self.heights + len(self.weights()) - 1
         z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count, dtype=np.float64)[::-1]
         return Scene(molecule, tip, x, y, z)
 
-    def scan(self, scene: Scene, df: NDArray[np.float32]) -> Scan:
-        """Return the scan of a scene whose Δf (Hz), (X, Y, Z), is known."""
+    def scan(self, scene: Scene, df: NDArray[np.float32], unsettled: int = 0) -> Scan:
+        """Return the scan of a scene whose Δf (Hz), (X, Y, Z), is known, and at how many points it did not settle."""
+        if unsettled:
+            points = unsettled / df.shape[0] / df.shape[1] / len(scene.z)
+            log.warning("at %d points (%.2g %%) the probe did not come to rest", unsettled, 100 * points)
         return Scan(
             df=df, x=scene.x, y=scene.y, z=scene.z[-self.heights :],
             z_reference=ABOVE_ATOM, tip=self.tip, amplitude=self.amplitude, f0=self.f0,
             cantilever_stiffness=self.cantilever_stiffness * N_per_m,
             source=f"simulated from {scene.molecule.name or scene.molecule.smiles or 'a molecule'}",
-            meta={"simulation": self.model_dump(), "tip": _tip_record(scene.tip)},
+            meta={"simulation": self.model_dump(), "tip": _tip_record(scene.tip), "unsettled_points": unsettled},
             truth=scene.molecule,
         )  # fmt: skip
 
-    def _weights(self) -> NDArray[np.float64]:
+    def weights(self) -> NDArray[np.float64]:
+        """Return the weights of the force (K,), Hz/(eV/Å), that make Δf: see `oscillation_weights`."""
         return oscillation_weights(self.step, self.amplitude, self.f0, self.cantilever_stiffness * N_per_m)
 
 
@@ -110,27 +115,32 @@ def closest_height(molecule: Molecule, tip: Tip, clearance: float) -> float:
     return float((molecule.positions[:, 2] + radii).max() + lennard_jones(tip.number)[0] + clearance)
 
 
-def simulate(molecules: Sequence[Molecule], options: SimulationOptions, simulator: Simulator) -> list[Scan]:
-    """Simulate the scan of each molecule, the molecule in it as the truth.
+def simulate(
+    molecules: Iterable[Molecule],
+    options: SimulationOptions,
+    simulator: Simulator,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Scan]:
+    """Simulate the scan of each molecule, the molecule in it as the truth; yield scans as they are made, in order.
 
     Args:
         molecules: as they lie, seen from +z.
         options: what all scans share.
         simulator: what `load_engine` returns.
+        progress: called now and then with the number of pixels finished since.
 
     Raises:
         DataError: an element without Lennard-Jones parameters.
     """
-    scans = []
-    for start in range(0, len(molecules), BATCH):
-        scenes = [options.scene(molecule) for molecule in molecules[start : start + BATCH]]
+    weights = options.weights()
+    points = options.pixels**2 * (options.heights + len(weights) - 1)
+    size, remaining = max(1, BATCH_POINTS // points), iter(molecules)
+    while scenes := [options.scene(molecule) for molecule in islice(remaining, size)]:
         for scene in scenes:
             _warn_of_cut(scene.molecule, options.size)
-        fz = simulator.forces(scenes)
-        df = frequency_shift(fz, options.step, options.amplitude, options.f0, options.cantilever_stiffness * N_per_m)
-        stacks = df.cpu().numpy()
-        scans += [options.scan(scene, stack) for scene, stack in zip(scenes, stacks, strict=True)]
-    return scans
+        values, unsettled = (part.cpu().numpy() for part in simulator.images(scenes, weights, progress))
+        for scene, df, lost in zip(scenes, values, unsettled, strict=True):
+            yield options.scan(scene, df, int(lost.sum()))
 
 
 def _warn_of_cut(molecule: Molecule, size: float) -> None:
@@ -158,7 +168,7 @@ def probe_forces(
         DataError: an element without parameters, or z that does not descend.
     """
     _, simulator = load_engine(engine)
-    return np.asarray(simulator.forces([Scene(molecule, tip, x, y, z)])[0].cpu().numpy(), np.float64)
+    return np.asarray(simulator.images([Scene(molecule, tip, x, y, z)]).values[0].cpu().numpy(), np.float64)
 
 
 def load_engine(

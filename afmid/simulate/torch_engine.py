@@ -4,21 +4,19 @@ No force grid: Newton's method with the analytic Hessian, a trust radius and a q
 needs little more than one force evaluation per tip position. Signs and symbols as in `reference`.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from afmid.errors import DataError
-from afmid.simulate.elements import lennard_jones
+from afmid.offers import Images
+from afmid.simulate.batch import Batch, groups
+from afmid.simulate.oscillation import weighted
 from afmid.simulate.reference import FLOOR
 from afmid.simulate.scene import Scene
-from afmid.units import COULOMB
-
-log = logging.getLogger(__name__)
 
 SOFTEST = 1e-3  # eV/Å²: curvatures below this count as this
 RIDGE = -1e-4  # eV/Å²: below this curvature the probe stands on a ridge and is sent off it, by 0.05 Å
@@ -27,17 +25,6 @@ GUESS = 0.15  # Å: the longest extrapolation from the heights before
 SETTLED = 1e-4  # eV/Å; or 3e-3 where the step that is still taken is a short one:
 LAST_STEP = 0.005  # Å
 ITERATIONS = 40
-FAR = 1e3  # Å: where the padding atoms are
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Scenes as tensors: pair coefficients and positions of the atoms (B, N, 1), tip (B, 1), axes (B, …)."""
-
-    atoms: Tensor  # (7, B, N, 1): x, y, z, 6 C6, 12 C12, k_e q Q₀, k_e q Q
-    tip: Tensor  # (6, B, 1): lateral and radial stiffness, length, rest x, y, z
-    base: Tensor  # (2, B, P): x and y of the tip base
-    z: Tensor  # (B, Z): height of the tip base
 
 
 class TorchSimulator:
@@ -61,83 +48,64 @@ class TorchSimulator:
         self.chunk = chunk or (2**27 if self.device.type == "cuda" else 2**19 if compile else 2**15)
         self._step: Callable[..., Tensor] = torch.compile(_step, dynamic=True) if compile else _step
 
-    def forces(self, scenes: Sequence[Scene]) -> Tensor:
-        """Return the vertical sample force (eV/Å) on the relaxed probe, (B, X, Y, Z), on the engine's device.
+    def images(
+        self, scenes: Sequence[Scene], weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
+    ) -> Images:
+        """Return images as the Simulator protocol says, on the engine's device.
 
         Raises:
             DataError: scenes whose grids differ in shape, or an element without parameters.
         """
         if len({scene.shape for scene in scenes}) != 1:
             raise DataError("the scenes of a batch need grids of one shape")
-        parts = [torch.cat(list(self._members(group)), dim=1) for group in self._groups(scenes)]
-        return torch.cat(parts).reshape(len(scenes), *scenes[0].shape)
+        parts = [
+            self.batch_images(Batch.of(group, self.dtype, self.device), weights, progress)
+            for group in groups(scenes, self.chunk)
+        ]
+        return Images(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def _groups(self, scenes: Sequence[Scene]) -> Iterator[Sequence[Scene]]:
-        pairs = max(len(scene.molecule) for scene in scenes) * len(scenes[0].x) * len(scenes[0].y)
-        size = max(1, self.chunk // pairs)
-        for start in range(0, len(scenes), size):
-            yield scenes[start : start + size]
+    @torch.no_grad()
+    def batch_images(
+        self, batch: Batch, weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
+    ) -> Images:
+        """Return the images of a batch that is on the engine's device and in its precision."""
+        atoms, springs, pixels = batch.atoms()[..., None], batch.springs()[..., None], batch.pixels()
+        z = batch.z - springs[5]  # of the tip base
+        share = max(1, self.chunk // (atoms.shape[1] * atoms.shape[2]))
+        parts = []
+        for lateral in torch.split(pixels, share, dim=-1):
+            fz, unsettled = self._descend(atoms, springs, lateral, z)
+            parts.append((weighted(fz, np.asarray(weights, np.float64)), unsettled))
+            if progress:
+                progress(lateral[0].numel())
+        values, unsettled = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return Images(values.reshape(len(batch), *batch.shape[:2], -1), unsettled.reshape(len(batch), *batch.shape[:2]))
 
-    @torch.inference_mode()
-    def _members(self, scenes: Sequence[Scene]) -> Iterator[Tensor]:
-        batch = self._batch(scenes)
-        pixels = max(1, self.chunk // (batch.atoms.shape[1] * batch.atoms.shape[2]))
-        for start in range(0, batch.base.shape[-1], pixels):
-            yield self._descend(batch, batch.base[..., start : start + pixels])
-
-    def _batch(self, scenes: Sequence[Scene]) -> _Batch:
-        """Pack scenes, each centred on its own grid so that single precision suffices."""
-        longest = max(len(scene.molecule) for scene in scenes)
-        atoms = np.zeros((7, len(scenes), longest, 1))
-        atoms[:3] = FAR
-        for b, scene in enumerate(scenes):
-            molecule, tip = scene.molecule, scene.tip
-            radii, depths = lennard_jones(molecule.numbers)
-            probe_radius, probe_depth = lennard_jones(tip.number)
-            c6 = 2 * np.sqrt(depths * probe_depth) * (radii + probe_radius) ** 6
-            charge = COULOMB * molecule.charges
-            rows = (*(molecule.positions - _centre(scene)).T, 6 * c6, 6 * c6 * (radii + probe_radius) ** 6,
-                    charge * tip.charge, charge * tip.quadrupole)  # fmt: skip
-            atoms[:, b, : len(molecule), 0] = rows
-        tips = [(s.tip.lateral_stiffness, s.tip.radial_stiffness, s.tip.length, *s.tip.rest) for s in scenes]
-        grids = [np.meshgrid(s.x - _centre(s)[0], s.y - _centre(s)[1], indexing="ij") for s in scenes]
-        return _Batch(
-            atoms=self._tensor(atoms),
-            tip=self._tensor(np.transpose(tips)[..., None]),
-            base=self._tensor(np.reshape(grids, (len(scenes), 2, -1)).swapaxes(0, 1)),
-            z=self._tensor(np.stack([s.z - _centre(s)[2] - s.tip.rest[2] for s in scenes])),
-        )
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype)
-
-    def _descend(self, batch: _Batch, lateral: Tensor) -> Tensor:
-        """Return the vertical force (B, P, Z) at tip bases over `lateral` (2, B, P), relaxed from far to near."""
-        u = batch.tip[3:].expand(-1, -1, lateral.shape[-1]).contiguous()  # (3, B, P) tip base to probe
+    def _descend(self, atoms: Tensor, springs: Tensor, lateral: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vertical force (B, P, Z) at tip bases over `lateral` (2, B, P), and the failures (B, P)."""
+        u = springs[3:].expand(-1, -1, lateral.shape[-1]).contiguous()  # (3, B, P) tip base to probe
         history: list[Tensor] = []
-        out, lost = [], 0
-        for k in range(batch.z.shape[1]):
+        out, lost = [], torch.zeros_like(lateral[0], dtype=torch.int32)
+        for k in range(z.shape[1]):
             if len(history) == 3:
                 u = u + (2 * history[2] - 3 * history[1] + history[0]).clamp(-GUESS, GUESS)
             elif len(history) == 2:
                 u = u + (history[1] - history[0]).clamp(-GUESS, GUESS)
-            base = torch.cat([lateral, batch.z[None, :, k, None].expand(1, *lateral.shape[1:])])
-            u, fz, unsettled = self._relax(batch, base, u)
+            base = torch.cat([lateral, z[None, :, k, None].expand(1, *lateral.shape[1:])])
+            u, fz, going = self._relax(atoms, springs, base, u)
             history = [*history[-2:], u]
-            lost += unsettled
+            lost += going.int()
             out.append(fz)
-        if lost:
-            log.warning("%d of %d probe positions did not settle", lost, batch.z.shape[1] * lateral[0].numel())
-        return torch.stack(out, dim=-1)
+        return torch.stack(out, dim=-1), lost
 
-    def _relax(self, batch: _Batch, base: Tensor, u: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return where the probe rests (3, B, P), the vertical force there (B, P), and how many did not settle."""
+    def _relax(self, atoms: Tensor, springs: Tensor, base: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return where the probe rests (3, B, P), the vertical force there (B, P), and where it did not settle."""
         zeros = torch.zeros_like(base)
         # rows: base 0–2, u 3–5, last step 6–8, last force · last step 9, reach 10, vertical force 11, going on 12
         state = torch.cat([base, u, zeros, zeros[:1], zeros[:1] + REACH, zeros[:1], zeros[:1] + 1])
         part, where = state, None
         for _ in range(ITERATIONS):
-            part = self._step(part, batch.atoms, batch.tip)
+            part = self._step(part, atoms, springs)
             if where is not None:
                 state.scatter_(2, where.expand_as(part), part)
             else:
@@ -148,11 +116,7 @@ class TorchSimulator:
             going = min(-(-going // 64) * 64, state.shape[2])  # in steps of 64, so that few shapes occur
             where = state[12].topk(going, dim=1).indices[None]  # (1, B, going): some settled ones fill up
             part = state.gather(2, where.expand(len(state), -1, -1))
-        return state[3:6], state[11], int(state[12].count_nonzero())
-
-
-def _centre(scene: Scene) -> np.ndarray:
-    return np.array([scene.x.mean(), scene.y.mean(), scene.z.mean()])
+        return state[3:6], state[11], state[12] > 0
 
 
 def _sample(atoms: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, ...]:

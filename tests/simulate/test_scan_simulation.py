@@ -19,7 +19,7 @@ SMALL = SimulationOptions(size=8, pixels=16)
 
 def test_a_scan_has_the_settings_the_truth_and_its_images_from_far_to_near(bent):
     _, simulator = load_engine("torch", "cpu")
-    scan = simulate([bent.moved((5.0, -3.0, 7.0))], SMALL, simulator)[0]
+    scan = next(simulate([bent.moved((5.0, -3.0, 7.0))], SMALL, simulator))
     assert scan.df.shape == (16, 16, 10)
     assert scan.truth.positions[:, 2].max() == 0
     assert scan.z_reference == ABOVE_ATOM
@@ -36,7 +36,7 @@ def test_a_scan_has_the_settings_the_truth_and_its_images_from_far_to_near(bent)
 def test_a_scan_is_the_frequency_shift_of_the_forces_at_its_heights(bent):
     scene = SMALL.scene(bent)
     fz = probe_forces(scene.molecule, Tip(), scene.x, scene.y, scene.z)
-    scan = simulate([bent], SMALL, load_engine("torch", "cpu")[1])[0]
+    scan = next(simulate([bent], SMALL, load_engine("torch", "cpu")[1]))
     assert_allclose(scan.df, frequency_shift(fz, 0.1, 0.5, 30_300.0, 1800 * N_per_m), atol=2e-3)
     assert_allclose(scan.z, scene.z[10:])
 
@@ -50,7 +50,8 @@ def test_over_a_flat_carbon_plane_the_probe_comes_as_close_as_the_papers_let_it(
 def test_a_bond_shows_as_a_ridge_and_the_vacuum_does_not():
     """Above two carbons, near contact, Δf is higher on the bond than beside it, and about zero far away."""
     ethyne = Molecule(np.array([6, 6, 1, 1]), np.array([[-0.6, 0, 0], [0.6, 0, 0], [-1.66, 0, 0], [1.66, 0, 0.0]]))
-    scan = simulate([ethyne], SimulationOptions(size=12, pixels=49, clearance=-0.6), load_engine("torch", "cpu")[1])[0]
+    options = SimulationOptions(size=12, pixels=49, clearance=-0.6)
+    scan = next(simulate([ethyne], options, load_engine("torch", "cpu")[1]))
     near = scan.df[..., -1]
     assert near[24, 24] > near[24, 34] + 1
     assert abs(near[0, 0]) < 0.3
@@ -59,9 +60,9 @@ def test_a_bond_shows_as_a_ridge_and_the_vacuum_does_not():
 def test_a_batch_equals_its_members(bent):
     _, simulator = load_engine("torch", "cpu")
     other = Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0.0]]))
-    together = simulate([bent, other], SMALL, simulator)
+    together = list(simulate([bent, other], SMALL, simulator))
     for scan, molecule in zip(together, [bent, other], strict=True):
-        assert_allclose(scan.df, simulate([molecule], SMALL, simulator)[0].df, atol=2e-3)
+        assert_allclose(scan.df, next(simulate([molecule], SMALL, simulator)).df, atol=2e-3)
 
 
 def test_the_options_change_the_tip():
@@ -94,7 +95,7 @@ def test_more_forces_than_fit_into_the_memory_are_refused(values, message):
 def test_a_molecule_wider_than_the_scan_is_said(caplog):
     wide = Molecule(np.array([6, 6]), np.array([[0, 0, 0], [20.0, 0, 0]]), name="dumb-bell")
     with caplog.at_level(logging.WARNING):
-        simulate([wide], SMALL, load_engine("torch", "cpu")[1])
+        next(simulate([wide], SMALL, load_engine("torch", "cpu")[1]))
     assert "dumb-bell is 20.0 Å wide" in caplog.text
 
 

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from afmid.errors import DataError
 from afmid.molecule import Molecule
 from afmid.simulate import TIPS, Scene, Tip, frequency_shift
+from afmid.simulate.batch import Batch
 from afmid.simulate.reference import forces, sample_law, tip_law
 from afmid.simulate.torch_engine import TorchSimulator
 from afmid.units import N_per_m
@@ -26,7 +27,7 @@ TIP_CASES = {**TIPS, "tilted": Tip(offset=(0.35, -0.25)), "soft": Tip(lateral_st
 def test_the_engine_agrees_with_the_reference(bent, tip):
     scene = Scene(bent, tip, X, Y, Z)
     cantilever = {"dz": 0.1, "amplitude": 0.5, "f0": 30_300.0, "cantilever_stiffness": 1800 * N_per_m}
-    fz, reference = TorchSimulator().forces([scene])[0].numpy(), forces(scene)
+    fz, (reference, _) = TorchSimulator().images([scene]).values[0].numpy(), forces(scene)
     settled = np.abs(fz - reference).max(-1) < 1e-3  # elsewhere the probe snapped to the other side of an atom
     error = frequency_shift(fz - reference, **cantilever)[settled]
     assert settled.mean() > 0.99
@@ -35,7 +36,7 @@ def test_the_engine_agrees_with_the_reference(bent, tip):
 
 def test_single_and_double_precision_agree(bent):
     scene = Scene(bent, Tip(), X, Y, Z)
-    single, double = (TorchSimulator(precision=p).forces([scene]) for p in ("single", "double"))
+    single, double = (TorchSimulator(precision=p).images([scene]).values for p in ("single", "double"))
     assert double.dtype == torch.float64
     assert_allclose(single, double, atol=5e-5)
 
@@ -44,8 +45,8 @@ def test_a_batch_equals_its_members_whatever_the_chunk(bent):
     other = replace(bent, numbers=bent.numbers[:3], positions=bent.positions[:3], charges=bent.charges[:3])
     first, last = Scene(bent, TIPS["CO"], X, Y, Z), Scene(bent, TIPS["Cl"], X, Y, Z)
     scenes = [first, Scene(other, TIPS["Xe"], X + 1, Y, Z + 0.3), last]
-    together = TorchSimulator(chunk=10**6).forces(scenes)
-    alone = torch.cat([TorchSimulator(chunk=100).forces([scene]) for scene in scenes])
+    together = TorchSimulator(chunk=10**6).images(scenes).values
+    alone = torch.cat([TorchSimulator(chunk=100).images([scene]).values for scene in scenes])
     assert together.shape == (3, 12, 10, 20)
     assert_allclose(together, alone, atol=5e-5)
 
@@ -56,27 +57,28 @@ def test_moving_or_turning_molecule_and_scan_together_changes_nothing(shift, qua
     molecule = Molecule(np.array([6, 8]), np.array([[0, 0, 0], [0.9, 0.5, 0.2]]), np.array([0.3, -0.3]))
     x, z = np.linspace(-2.1, 1.9, 5), np.array([3.6, 3.4])
     engine = TorchSimulator()
-    before = engine.forces([Scene(molecule, Tip(), x, x, z)])
-    moved = engine.forces([Scene(molecule.moved(shift), Tip(), x + shift[0], x + shift[1], z + shift[2])])
+    before = engine.images([Scene(molecule, Tip(), x, x, z)]).values
+    moved = engine.images([Scene(molecule.moved(shift), Tip(), x + shift[0], x + shift[1], z + shift[2])]).values
     assert_allclose(moved, before, atol=5e-5)
     c, s = np.cos(quarter * np.pi / 2), np.sin(quarter * np.pi / 2)
     turned = molecule.turned(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
     symmetric = np.linspace(-2, 2, 5)
-    image = engine.forces([Scene(molecule, Tip(), symmetric, symmetric, z)])
-    image_turned = engine.forces([Scene(turned, Tip(), symmetric, symmetric, z)])
+    image = engine.images([Scene(molecule, Tip(), symmetric, symmetric, z)]).values
+    image_turned = engine.images([Scene(turned, Tip(), symmetric, symmetric, z)]).values
     assert_allclose(image_turned, image.rot90(quarter, (1, 2)), atol=5e-5)
 
 
 def test_the_probe_has_settled_everywhere_also_closer_than_usual(bent):
     """Where the engine says it is, the residual force on the probe is under 1e-3 eV/Å by the float64 law."""
     engine = TorchSimulator(precision="double")
-    batch = engine._batch([Scene(bent, Tip(), X, Y, Z - 0.7)])
-    centred = replace(bent, positions=batch.atoms[:3, 0, :, 0].T.numpy())
-    u = batch.tip[3:].expand(-1, -1, batch.base.shape[-1])
-    for k in range(batch.z.shape[1]):
-        base = torch.cat([batch.base, batch.z[None, :, k, None].expand(1, *batch.base.shape[1:])])
-        u, _, unsettled = engine._relax(batch, base, u)
-        assert unsettled == 0
+    batch = Batch.of([Scene(bent, Tip(), X, Y, Z - 0.7)], torch.float64)
+    atoms, springs, pixels = batch.atoms()[..., None], batch.springs()[..., None], batch.pixels()
+    centred = replace(bent, positions=batch.positions[0].numpy())
+    u = springs[3:].expand(-1, -1, pixels.shape[-1])
+    for z in (batch.z - springs[5])[0]:
+        base = torch.cat([pixels, z.expand(1, *pixels.shape[1:])])
+        u, _, unsettled = engine._relax(atoms, springs, base, u)
+        assert not unsettled.any()
         below, at = base[:, 0].T.numpy(), u[:, 0].T.numpy()
         residual = np.linalg.norm(sample_law(centred, Tip(), below + at)[1] + tip_law(Tip(), at)[1], axis=1)
         assert residual.max() < 1e-3
@@ -84,16 +86,17 @@ def test_the_probe_has_settled_everywhere_also_closer_than_usual(bent):
 
 def test_grids_of_two_shapes_in_a_batch_are_refused(bent):
     with pytest.raises(DataError, match="one shape"):
-        TorchSimulator().forces([Scene(bent, Tip(), X, Y, Z), Scene(bent, Tip(), X, X, Z)])
+        TorchSimulator().images([Scene(bent, Tip(), X, Y, Z), Scene(bent, Tip(), X, X, Z)])
 
 
 def test_an_element_without_parameters_is_named(bent):
     radon = replace(bent, numbers=np.array([6, 8, 7, 1, 1, 86]))
     with pytest.raises(DataError, match="no Lennard-Jones parameters for Rn"):
-        TorchSimulator().forces([Scene(radon, Tip(), X, Y, Z)])
+        TorchSimulator().images([Scene(radon, Tip(), X, Y, Z)])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_cuda_agrees_with_the_cpu(bent):
     scene = Scene(bent, Tip(), X, Y, Z)
-    assert_allclose(TorchSimulator("cuda").forces([scene]).cpu(), TorchSimulator().forces([scene]), atol=5e-5)
+    on_cuda, on_cpu = (TorchSimulator(device).images([scene]).values.cpu() for device in ("cuda", "cpu"))
+    assert_allclose(on_cuda, on_cpu, atol=5e-5)

@@ -20,9 +20,8 @@ from afmid.data.augment import Cutout, Noise, Normalise, PlaneShift
 from afmid.data.pack import MoleculePack
 from afmid.data.poses import draw_scene
 from afmid.offers import Augment
-from afmid.simulate import Scene, frequency_shift
+from afmid.simulate import Scene
 from afmid.simulate.torch_engine import TorchSimulator
-from afmid.units import N_per_m
 from afmid_descriptor import NAME, Options, __version__
 from afmid_descriptor.atoms import calibrate
 from afmid_descriptor.method import ARCHITECTURE, DescriptorMethod
@@ -147,11 +146,7 @@ class DescriptorTask:
     @torch.no_grad()
     def _simulated(self, scenes: list[Scene]) -> Batch:
         """Return Δf (Hz) and maps of scenes."""
-        settings = self.recipe.simulation
-        stiffness = settings.cantilever_stiffness * N_per_m
-        forces = self.simulator.forces(scenes)
-        df = frequency_shift(forces, settings.step, settings.amplitude, settings.f0, stiffness)
-        return Batch(df.clone(), self._maps(scenes))
+        return Batch(self.simulator.images(scenes, self.recipe.simulation.weights()).values, self._maps(scenes))
 
     def _measured(self, df: Tensor, rng: np.random.Generator) -> Tensor:
         """Return stacks as a microscope would bring them, normalised: noisy, at times drifted, with images missing."""

@@ -1,0 +1,139 @@
+"""Scenes as tensors: what the engines compute from, and what gradients are taken with respect to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from afmid.errors import DataError
+from afmid.simulate.elements import lennard_jones
+from afmid.simulate.scene import Scene
+from afmid.units import COULOMB
+
+FAR = 1e3  # Å: where the atoms are that fill up the smaller molecules of a batch
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Scenes whose grids have one shape, each in the frame of its own grid's centre so that single precision suffices.
+
+    B scenes, N atoms in the largest; smaller molecules are filled up with atoms too far away to be felt.
+
+    Attributes:
+        centres: of the grids, in the scenes' own frames (B, 3), Å.
+        counts: atoms of each scene (B,).
+        positions: of the atoms (B, N, 3), Å.
+        charges: of the atoms (B, N), e.
+        radii, depths: Lennard-Jones parameters of the atoms (B, N), Å and eV.
+        probe_radius, probe_depth: of the probe particle (B,), Å and eV.
+        charge, quadrupole: of the probe particle (B,), e and e·Å².
+        lateral_stiffness, radial_stiffness: of the springs (B,), eV/Å².
+        length: of the tip (B,), Å.
+        offset: lateral rest position of the probe (B, 2), Å.
+        x, y: lateral positions of the tip base (B, X) and (B, Y), Å.
+        z: heights of the unrelaxed probe (B, Z), Å, descending.
+    """
+
+    centres: Tensor
+    counts: Tensor
+    positions: Tensor
+    charges: Tensor
+    radii: Tensor
+    depths: Tensor
+    probe_radius: Tensor
+    probe_depth: Tensor
+    charge: Tensor
+    quadrupole: Tensor
+    lateral_stiffness: Tensor
+    radial_stiffness: Tensor
+    length: Tensor
+    offset: Tensor
+    x: Tensor
+    y: Tensor
+    z: Tensor
+
+    @classmethod
+    def of(
+        cls, scenes: Sequence[Scene], dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> "Batch":
+        """Pack scenes.
+
+        Raises:
+            DataError: grids that differ in shape, or an element without Lennard-Jones parameters.
+        """
+        if len({scene.shape for scene in scenes}) != 1:
+            raise DataError("the scenes of a batch need grids of one shape")
+
+        def tensor(values: object) -> Tensor:
+            return torch.as_tensor(np.asarray(values, np.float64)).to(device, dtype)
+
+        tips = [scene.tip for scene in scenes]
+        centres = np.array([[scene.x.mean(), scene.y.mean(), scene.z.mean()] for scene in scenes])
+        longest = max(len(scene.molecule) for scene in scenes)
+        atoms = np.zeros((6, len(scenes), longest))
+        atoms[:3], atoms[4], atoms[5] = FAR, 1.0, 1e-3
+        for b, scene in enumerate(scenes):
+            molecule = scene.molecule
+            rows = (*(molecule.positions - centres[b]).T, molecule.charges, *lennard_jones(molecule.numbers))
+            atoms[:, b, : len(molecule)] = rows
+        probes = np.transpose([lennard_jones(tip.number) for tip in tips])
+        return cls(
+            centres=tensor(centres),
+            counts=torch.tensor([len(scene.molecule) for scene in scenes], dtype=torch.int32, device=device),
+            positions=tensor(np.moveaxis(atoms[:3], 0, -1)),
+            charges=tensor(atoms[3]),
+            radii=tensor(atoms[4]),
+            depths=tensor(atoms[5]),
+            probe_radius=tensor(probes[0]),
+            probe_depth=tensor(probes[1]),
+            offset=tensor([tip.offset for tip in tips]),
+            **{
+                name: tensor([getattr(tip, name) for tip in tips])
+                for name in ("charge", "quadrupole", "lateral_stiffness", "radial_stiffness", "length")
+            },
+            **{
+                name: tensor([getattr(scene, name) - centre[i] for scene, centre in zip(scenes, centres, strict=True)])
+                for i, name in enumerate("xyz")
+            },
+        )
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return len(self.counts)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(X, Y, Z) of each scene's grid."""
+        return self.x.shape[1], self.y.shape[1], self.z.shape[1]
+
+    def atoms(self) -> Tensor:
+        """Return the pair law's coefficients (7, B, N): x, y, z, 6 C₆, 12 C₁₂, k_e q Q₀, k_e q Q."""
+        reach6 = (self.radii + self.probe_radius[:, None]) ** 6
+        c6 = 2 * torch.sqrt(self.depths * self.probe_depth[:, None]) * reach6
+        charges = COULOMB * self.charges
+        coefficients = (6 * c6, 6 * c6 * reach6, charges * self.charge[:, None], charges * self.quadrupole[:, None])
+        return torch.stack([*self.positions.unbind(-1), *coefficients])
+
+    def springs(self) -> Tensor:
+        """Return the tip's springs (6, B): lateral and radial stiffness, length, and the rest position x, y, z."""
+        x, y = self.offset.unbind(-1)
+        z = -torch.sqrt(self.length**2 - x**2 - y**2)
+        return torch.stack([self.lateral_stiffness, self.radial_stiffness, self.length, x, y, z])
+
+    def pixels(self) -> Tensor:
+        """Return x and y of the tip base (2, B, X·Y), x before y."""
+        x, y = self.x[:, :, None], self.y[:, None, :]
+        return torch.stack([x.expand(-1, -1, y.shape[2]), y.expand(-1, x.shape[1], -1)]).flatten(2)
+
+
+def groups(scenes: Sequence[Scene], points: int) -> Iterator[Sequence[Scene]]:
+    """Yield the scenes in groups of no more than `points` atom-pixel pairs, or one by one."""
+    start = largest = 0
+    for end, scene in enumerate(scenes):
+        largest = max(largest, len(scene.molecule) * len(scene.x) * len(scene.y))
+        if end > start and largest * (end + 1 - start) > points:
+            yield scenes[start:end]
+            start, largest = end, len(scene.molecule) * len(scene.x) * len(scene.y)
+    yield scenes[start:]
