@@ -21,6 +21,16 @@ def _load_numpy(options: NoOptions, device: str) -> Simulator:
     return ReferenceSimulator()
 
 
+class OpenCLOptions(BaseModel, extra="forbid"):
+    device: str = Field("", description="part of an OpenCL device's name, as in afmid doctor; else the first that works")
+
+
+def _load_opencl(options: OpenCLOptions, device: str) -> Simulator:
+    from afmid.simulate.opencl_engine import OpenCLSimulator
+
+    return OpenCLSimulator(device, options.device)
+
+
 def _load_torch(options: TorchOptions, device: str) -> Simulator:
     from afmid.simulate.torch_engine import TorchSimulator
 
@@ -35,6 +45,15 @@ def afmid_simulate() -> list[Engine]:
             summary="The reference law in float64; slow, on the CPU alone.",
             load=_load_numpy,
             priority=-1,
+            devices=("cpu",),
+        ),
+        Engine(
+            name="opencl",
+            summary="Direct sums over the atoms and Newton's method, in OpenCL; the fastest on a CPU.",
+            options=OpenCLOptions,
+            load=_load_opencl,
+            priority=1,
+            devices=("cpu",),
         ),
         Engine(
             name="torch",

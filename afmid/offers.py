@@ -124,10 +124,16 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Offer):
-    """Simulates: `load(options, device)` gives a Simulator. `auto` takes the highest `priority` that loads."""
+    """Simulates: `load(options, device)` gives a Simulator.
+
+    Attributes:
+        priority: `--engine auto` takes the engine of the highest priority that loads,
+        devices: among those that name the device. Asked for by name, an engine may serve others too.
+    """
 
     load: Callable[[Any, str], Simulator]
     priority: int = 0
+    devices: tuple[str, ...] = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, kw_only=True)

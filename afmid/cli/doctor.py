@@ -53,19 +53,20 @@ for name in ["cpu", *names, *(["mps"] if torch.backends.mps.is_available() else 
     print(json.dumps(found), flush=True)
 """
 OPENCL = """
-import json
+import json, sys
+from dataclasses import asdict
 from importlib.metadata import version
 import pyopencl
 print(json.dumps({"pyopencl": version("pyopencl")}), flush=True)
-kinds = pyopencl.device_type
-for platform in pyopencl.get_platforms():
-    for device in platform.get_devices():
-        kind = "gpu" if device.type & kinds.GPU else "cpu" if device.type & kinds.CPU else "accelerator"
-        found = {"name": device.name.strip(), "kind": kind, "platform": platform.name.strip()}
-        print(json.dumps({**found, "compute_units": device.max_compute_units}), flush=True)
+from afmid.errors import PluginError
+from afmid.simulate.opencl_device import try_out
+try:
+    for found in try_out():
+        print(json.dumps(asdict(found)), flush=True)
+except PluginError as error:
+    sys.exit(str(error))
 """
-SLOW = 120.0  # s; the first import of torch on a cold network disk takes long
-QUICK = 30.0  # s
+SLOW = 120.0  # s; the first import of torch on a cold network disk takes long, as does a driver's first compilation
 
 
 @dataclass
@@ -88,7 +89,7 @@ def doctor(json_: Json = False) -> None:
     """
     report = Report({"afmid": afmid.__version__, "python": platform.python_version(), "platform": platform.platform()})
     with ThreadPoolExecutor() as pool:
-        packages, torch, opencl = pool.map(probe, (PACKAGES, TORCH, OPENCL), (SLOW, SLOW, QUICK))
+        packages, torch, opencl = pool.map(probe, (PACKAGES, TORCH, OPENCL), (SLOW, SLOW, 2 * SLOW))
     _packages(report, *packages)
     _torch(report, *torch)
     _opencl(report, *opencl)
@@ -155,12 +156,15 @@ def _opencl(report: Report, found: list[dict[str, Any]], failure: str) -> None:
     versions = [item["pyopencl"] for item in found if "pyopencl" in item]
     devices = [item for item in found if "name" in item]
     report.found["opencl"] = {"pyopencl": versions[0] if versions else None, "devices": devices, "failure": failure}
+    cure = "a driver for the CPU: pip install 'afmid[opencl]'; until then torch simulates"
     if "No module named 'pyopencl'" in failure:
-        report.hints.append("OpenCL is optional; with a driver for the CPU: pip install 'pyopencl[pocl]'")
+        report.hints.append("OpenCL simulates faster on a CPU, and is optional: pip install 'afmid[opencl]'")
     elif failure:
-        report.hints.append(f"OpenCL does not work: {failure}; update its driver, or use --engine torch")
+        report.hints.append(f"OpenCL does not work: {failure}; {cure}")
     elif not devices:
-        report.hints.append("OpenCL finds no device; a driver for the CPU: pip install 'pyopencl[pocl]'")
+        report.hints.append(f"OpenCL finds no device; {cure}")
+    elif all(item["failure"] for item in devices):
+        report.hints += [f"OpenCL on {item['name']} does not work: {item['failure']}; {cure}" for item in devices]
 
 
 def _plugins_and_weights(report: Report) -> None:
@@ -221,7 +225,7 @@ def _show(report: Report) -> None:
         *(("plugin", _plugin(item)) for item in found["plugins"]),
         *(("device", _device(item)) for item in found["devices"]),
         ("opencl", f"pyopencl {opencl['pyopencl']}" if opencl["pyopencl"] else "not available"),
-        *(("opencl", f"{item['name']} ({item['kind']}, {item['platform']})") for item in opencl["devices"]),
+        *(("opencl", _opencl_device(item)) for item in opencl["devices"]),
         ("cache", f"{cache['folder']} ({'writable' if cache['writable'] else 'NOT writable'})"),
         *([("mirror", found["mirror"])] if found["mirror"] else []),
         *(("weights", f"{item['name']}: {item['state']}") for item in found["weights"]),
@@ -235,6 +239,10 @@ def _show(report: Report) -> None:
 
 def _plugin(item: dict[str, str]) -> str:
     return f"{item['name']} ({item['distribution']} {item['version']})" + (", FAILED" if item["failure"] else "")
+
+
+def _opencl_device(item: dict[str, Any]) -> str:
+    return f"{item['name']} ({item['kind']}, {item['platform']})" + (", FAILED" if item["failure"] else "")
 
 
 def _device(item: dict[str, Any]) -> str:

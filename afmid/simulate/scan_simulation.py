@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from afmid.devices import resolve_device
 from afmid.errors import AfmidError, DataError
-from afmid.molecule import Molecule
+from afmid.molecule import SYMBOLS, Molecule
 from afmid.offers import Engine, Simulator
 from afmid.scan import ABOVE_ATOM, Scan
 from afmid.simulate.elements import lennard_jones
@@ -34,7 +34,7 @@ MOST_POINTS = 10**9  # of the force, for one scan: 4 GB in single precision
 class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     """What a simulated scan depends on besides the molecule. Defaults: those of Alldritt et al. (2020)."""
 
-    tip: TipName = Field("CO", description="tip")
+    tip: TipName = Field("CO", description="tip; what is given below changes it")
     size: float = Field(16.0, gt=0, le=500, description="width of the scan, Å")
     pixels: int = Field(128, ge=2, le=2048, description="pixels along each side")
     heights: int = Field(10, ge=1, le=200, description="number of images")
@@ -47,10 +47,24 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     cantilever_stiffness: float = Field(1800.0, gt=0, description="stiffness of the cantilever, N/m")
     lateral_stiffness: float | None = Field(None, gt=0, le=100, description="lateral stiffness of the probe, N/m")
     radial_stiffness: float | None = Field(None, gt=0, le=1000, description="radial stiffness of the probe, N/m")
+    probe: str | None = Field(None, description="element of the probe")
+    length: float | None = Field(None, gt=0.5, le=20, description="length of the tip, from its base to the probe, Å")
     charge: float | None = Field(None, ge=-2, le=2, description="monopole of the probe, e")
     quadrupole: float | None = Field(None, ge=-5, le=5, description="quadrupole of the probe, e·Å²")
     tilt_x: float = Field(0.0, ge=-2, le=2, description="rest position of the probe along x, Å")
     tilt_y: float = Field(0.0, ge=-2, le=2, description="rest position of the probe along y, Å")
+
+    @field_validator("probe")
+    @classmethod
+    def _has_parameters(cls, probe: str | None) -> str | None:
+        if probe is not None:
+            if probe not in SYMBOLS[1:]:
+                raise ValueError("it should be the symbol of an element, such as O")
+            try:
+                lennard_jones(SYMBOLS.index(probe))
+            except DataError as error:
+                raise ValueError(str(error)) from error
+        return probe
 
     @model_validator(mode="after")
     def _is_bounded(self) -> Self:
@@ -70,10 +84,12 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     def effective_tip(self) -> Tip:
         """Return the named tip with what the options change."""
         changes: dict[str, Any] = {"offset": (self.tilt_x, self.tilt_y)}
-        units = {"lateral_stiffness": N_per_m, "radial_stiffness": N_per_m, "charge": 1, "quadrupole": 1}
-        for name, unit in units.items():
+        for name in ("probe", "length", "charge", "quadrupole"):
             if (value := getattr(self, name)) is not None:
-                changes[name] = value * unit
+                changes[name] = value
+        for name in ("lateral_stiffness", "radial_stiffness"):
+            if (value := getattr(self, name)) is not None:
+                changes[name] = value * N_per_m
         return replace(TIPS[self.tip], **changes)
 
     def scene(self, molecule: Molecule) -> Scene:
@@ -94,7 +110,7 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
             log.warning("at %d points (%.2g %%) the probe did not come to rest", unsettled, 100 * points)
         return Scan(
             df=df, x=scene.x, y=scene.y, z=scene.z[-self.heights :],
-            z_reference=ABOVE_ATOM, tip=self.tip, amplitude=self.amplitude, f0=self.f0,
+            z_reference=ABOVE_ATOM, tip=self.probe or self.tip, amplitude=self.amplitude, f0=self.f0,
             cantilever_stiffness=self.cantilever_stiffness * N_per_m,
             source=f"simulated from {scene.molecule.name or scene.molecule.smiles or 'a molecule'}",
             meta={"simulation": self.model_dump(), "tip": _tip_record(scene.tip), "unsettled_points": unsettled},
@@ -195,16 +211,24 @@ def load_engine(
         engine = registry.get(Engine, name)
         return engine, registry.load(engine, parse_options(engine, pairs), device)
     pairs = list(pairs)
-    for engine in sorted(registry.all(Engine), key=lambda engine: -engine.priority):
+    ranked = sorted(registry.all(Engine), key=lambda engine: -engine.priority)
+    engines = [engine for engine in ranked if device in engine.devices and _has_options(engine, pairs)]
+    for engine in engines or ranked[:1]:
         options = parse_options(engine, pairs)
         try:
             simulator = registry.load(engine, options, device)
         except (AfmidError, RuntimeError) as error:
-            log.warning("engine %s does not work here and is passed over: %s", engine.name, error)
+            missing = isinstance(error.__cause__, ImportError)  # an extra that was not asked for is no trouble
+            level = logging.INFO if missing else logging.WARNING
+            log.log(level, "engine %s does not work here and is passed over: %s", engine.name, error)
             continue
         log.info("engine: %s on %s", engine.name, device)
         return engine, simulator
     raise DataError("no simulation engine works on this machine; see: afmid doctor")
+
+
+def _has_options(engine: Engine, pairs: Iterable[str]) -> bool:
+    return all(pair.partition("=")[0].strip().replace("-", "_") in engine.options.model_fields for pair in pairs)
 
 
 def _tip_record(tip: Tip) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_without_opencl_there_is_a_hint(bare):
     (bare / "pyopencl.py").write_text("raise ModuleNotFoundError(\"No module named 'pyopencl'\")")
     found = report(bare, code=1)
     assert found["opencl"]["pyopencl"] is None
-    assert any("pip install 'pyopencl[pocl]'" in hint for hint in found["hints"])
+    assert any("pip install 'afmid[opencl]'" in hint for hint in found["hints"])
 
 
 def test_the_report_for_people_says_the_same(tmp_path):

@@ -1,0 +1,54 @@
+"""The opencl engine: the law of `reference` summed directly over the atoms, by OpenCL kernels, on a CPU or a GPU."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from afmid.errors import DataError
+from afmid.offers import Images
+from afmid.simulate.batch import Batch
+from afmid.simulate.opencl_device import choose, open_device
+from afmid.simulate.opencl_kernels import Kernels, record
+from afmid.simulate.scene import Scene
+
+
+class OpenCLSimulator:
+    """Simulates batches of scenes on an OpenCL device, in single precision.
+
+    Args:
+        device: cpu, or cuda or mps for a GPU.
+        name: part of the name of an OpenCL device, of any kind; "" takes the first that works.
+
+    Raises:
+        ImportError: pyopencl is not installed.
+        PluginError: no OpenCL device of that kind works; the message says why.
+        UsageError: no OpenCL device bears that name.
+    """
+
+    def __init__(self, device: str = "cpu", name: str = ""):
+        self.found = choose(device, name)
+        self.kernels = Kernels(open_device(self.found))
+
+    def images(
+        self, scenes: Sequence[Scene], weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
+    ) -> Images:
+        """Return images as the Simulator protocol says, on the CPU.
+
+        Raises:
+            DataError: scenes whose grids differ in shape, fewer heights than weights, or an element without parameters.
+        """
+        weights = np.asarray(weights, np.float64)
+        batch = Batch.of(scenes, torch.float64)
+        heights = batch.shape[2]
+        if heights < len(weights):
+            raise DataError(f"one oscillation spans {len(weights)} heights; there are {heights}")
+        atoms, counts = batch.atoms().movedim(0, -1).numpy(), batch.counts.numpy()
+        values, unsettled = self.kernels.scan(
+            record(np.concatenate([atoms[b, :count] for b, count in enumerate(counts)])),
+            np.cumsum([0, *counts]), batch.springs().numpy().T, batch.x.numpy(), batch.y.numpy(), batch.z.numpy(),
+            weights, progress,
+        )  # fmt: skip
+        shape = (len(batch), *batch.shape[:2])
+        return Images(torch.from_numpy(values).reshape(*shape, -1), torch.from_numpy(unsettled).reshape(shape))

@@ -1,0 +1,96 @@
+"""The OpenCL kernels: built for a device, run on arrays. Forces, units and signs as in `reference`."""
+
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyopencl as cl
+from numpy.typing import ArrayLike, NDArray
+
+from afmid.simulate import newton
+from afmid.simulate.reference import FLOOR
+
+FILES = ("lanes", "sample", "springs", "newton", "scan")  # in the order in which they build on each other
+LAUNCH = 2**31  # atom-pixel-height triples computed at a stretch, between which progress is told: about a second
+GROUP = 64  # work items that a GPU runs together
+
+
+def record(atoms: ArrayLike) -> NDArray[np.float32]:
+    """Return what the kernels read of atoms (N, 8) from their coefficients (N, 7): see `Batch.atoms`."""
+    atoms = np.asarray(atoms, np.float64)
+    return np.column_stack([atoms, -8 * atoms[:, 3]]).astype(np.float32)
+
+
+class Kernels:
+    """The kernels on one device; each variant is built when it is first needed."""
+
+    def __init__(self, context: cl.Context):
+        self.context = context
+        self.queue = cl.CommandQueue(context)
+        (device,) = context.devices
+        width = device.native_vector_width_float
+        self.lanes = width if device.type & cl.device_type.CPU and width in (2, 4, 8, 16) else 1
+        self.local_memory = device.local_mem_size
+        self._built: dict[tuple[bool, ...], cl.Kernel] = {}
+
+    def scan(
+        self,
+        atoms: NDArray[np.float32], first: ArrayLike, springs: ArrayLike, x: ArrayLike, y: ArrayLike, z: ArrayLike,
+        weights: ArrayLike,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
+        """Return images (B, X·Y, Z') and at how many heights of each pixel the probe did not settle (B, X·Y).
+
+        Args:
+            atoms: of all scenes, one after the other, (N, 8): see `record`.
+            first: the first atom of each scene, and their number at the end, (B + 1,).
+            springs: (B, 6): see `Batch.springs`.
+            x, y, z: (B, X), (B, Y), (B, Z), Å: lateral positions of the tip base, heights of the unrelaxed probe.
+            weights: (K,): see `Simulator.images`; Z' = Z − K + 1.
+            progress: called with the number of pixels finished since.
+        """
+        x, y, z, weights = (np.ascontiguousarray(array, np.float32) for array in (x, y, z, weights))
+        scenes, pixels, heights = len(x), x.shape[1] * y.shape[1], z.shape[1]
+        count = heights - len(weights) + 1
+        values, unsettled = np.empty((scenes, pixels, count), np.float32), np.empty((scenes, pixels), np.int32)
+        kernel = self._kernel(monopole=bool(atoms[:, 5].any()), quadrupole=bool(atoms[:, 6].any()))
+        inputs = [self._input(array) for array in (atoms, np.asarray(first, np.int32), np.asarray(springs, np.float32),
+                                                   x, y, z, weights)]  # fmt: skip
+        flags = cl.mem_flags.WRITE_ONLY | cl.mem_flags.USE_HOST_PTR
+        outputs = [cl.Buffer(self.context, flags, hostbuf=array) for array in (values, unsettled)]
+        group = 1 if self.lanes > 1 else max(1, min(GROUP, self.local_memory // (4 * count)))
+        sizes = (x.shape[1], y.shape[1], heights, len(weights))
+        scratch = cl.LocalMemory(4 * count * self.lanes * group)
+        kernel.set_args(*inputs, *map(np.int32, sizes), *outputs, scratch)  # type: ignore[arg-type]
+
+        blocks = math.ceil(pixels / self.lanes / group) * group
+        each = LAUNCH // max(1, len(atoms) * heights * self.lanes * group) * group or group
+        for start in range(0, blocks, each):
+            part = min(each, blocks - start)
+            cl.enqueue_nd_range_kernel(self.queue, kernel, (part, scenes), (group, 1), (start, 0))
+            self.queue.finish()
+            if progress:
+                progress(scenes * (min((start + part) * self.lanes, pixels) - start * self.lanes))
+        for array, buffer in zip((values, unsettled), outputs, strict=True):
+            cl.enqueue_copy(self.queue, array, buffer)
+        return values, unsettled
+
+    def _input(self, array: NDArray[np.float32] | NDArray[np.int32]) -> cl.Buffer:
+        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
+        return cl.Buffer(self.context, flags, hostbuf=np.ascontiguousarray(array))
+
+    def _kernel(self, **terms: bool) -> cl.Kernel:
+        """Return the kernel with those terms of the law that are not zero."""
+        variant = tuple(terms.values())
+        if variant not in self._built:
+            constants = {name: value for name, value in vars(newton).items() if name.isupper()}
+            constants |= {"FLOOR": FLOOR, "LANES": self.lanes} | {name.upper(): 1 for name in terms if terms[name]}
+            options = [f"-D{name}={value}{'f' * isinstance(value, float)}" for name, value in constants.items()]
+            folder = Path(__file__).parent / "kernels"
+            source = "\n".join((folder / f"{name}.cl").read_text(encoding="utf-8") for name in FILES)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a compiler that says "done" is no reason to worry
+                self._built[variant] = cl.Program(self.context, source).build([*options, "-cl-mad-enable"]).scan
+        return self._built[variant]
