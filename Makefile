@@ -7,7 +7,7 @@ PLUGINS := $(wildcard plugins/*)
 SOURCES := pyproject.toml constraints.txt $(PLUGINS:=/pyproject.toml)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint scores clean
+.PHONY: demo test lint scores benchmarks clean
 
 demo: $(VENV)/installed
 	$(BIN)/afmid simulate pentacene -o demo/pentacene.npz --force
@@ -26,6 +26,12 @@ scores: $(VENV)/installed
 	$(BIN)/python -c "$(NAMES)" | xargs -d '\n' $(BIN)/afmid simulate -o demo/named/ --size 24 --pixels 192 --force
 	$(BIN)/afmid evaluate demo/named/*.npz
 
+# How fast the simulation is, beside ppafm: writes the tables of docs/reference/benchmarks.md. Keep the machine quiet.
+benchmarks: $(VENV)/benchmark
+	$(BIN)/python tests/benchmarks/simulate.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/scaling.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/gradient.py
+
 $(VENV)/installed: $(SOURCES)
 	@echo "installing afmid into $(VENV); the first time takes a few minutes"
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +40,10 @@ $(VENV)/installed: $(SOURCES)
 
 $(VENV)/developer: $(VENV)/installed
 	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/benchmark: $(VENV)/installed
+	$(INSTALL) --editable '.[benchmark]'
 	@touch $@
 
 clean:

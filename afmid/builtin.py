@@ -22,7 +22,7 @@ def _load_numpy(options: NoOptions, device: str) -> Simulator:
 
 
 class OpenCLOptions(BaseModel, extra="forbid"):
-    device: str = Field("", description="part of an OpenCL device's name, as in afmid doctor; else the first that works")
+    device: str = Field("", description="part of an OpenCL device's name: see afmid doctor; else the first that works")
 
 
 def _load_opencl(options: OpenCLOptions, device: str) -> Simulator:

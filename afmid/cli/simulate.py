@@ -1,18 +1,36 @@
 """`afmid simulate`: molecules to scans."""
 
-import re
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from afmid.cli.options import Device, Force, Settings, registry, with_options
 from afmid.cli.output import STANDARD, check_binary_stdout, check_file, is_folder, note, with_folder
-from afmid.errors import UsageError
+from afmid.cli.progress import few_warnings, scan_bar
+from afmid.data.poses import Pose
+from afmid.errors import DataError, UsageError
 from afmid.simulate import SimulationOptions
+from afmid.simulate.presets import PresetName, variants
+from afmid.units import N_per_m
 
 if TYPE_CHECKING:
+    from afmid.data.scan_stream import ScanStream
     from afmid.molecule import Molecule
+    from afmid.simulate.potential import Potential
+
+log = logging.getLogger(__name__)
+
+Place = Callable[[str], str]  # from the name of a scan to its file, or "-"
+
+POTENTIALS = (".cube", ".cub", ".xsf")
+FAILED = 1  # exit code
+MOST_NOTES = 10  # files that are named as they are written
 
 
 @with_options(SimulationOptions, "options")
@@ -20,11 +38,36 @@ def simulate(
     molecules: Annotated[list[str], typer.Argument(metavar="MOLECULE", hidden=True)],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="PATH", help="scan file, folder, or - for stdout [default: NAME.npz]"),
+        typer.Option("--output", "-o", metavar="PATH", help="scan file, folder/, or - for stdout [default: NAME.npz]"),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="draw the images into this png, pdf or svg")
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="draw into this png, pdf or svg; of several the nearest images"),
     ] = None,
+    pose: Annotated[
+        Pose, typer.Option("--pose", metavar="NAME", help="as-given, flat, or entropy: random, with many atoms on top")
+    ] = "as-given",
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="the same seed gives the same poses")
+    ] = 0,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option("--preset", metavar="NAME", help="quam: the 24 scans per molecule of QUAM-AFM, 24 Å, 256 pixels"),
+    ] = None,
+    potential: Annotated[
+        Path | None,
+        typer.Option("--potential", metavar="FILE", help="Hartree potential (cube, xsf) in place of the point charges"),
+    ] = None,
+    potential_sign: Annotated[
+        Literal["electron", "positive"],
+        typer.Option("--potential-sign", metavar="NAME", help="electron or positive: the charge whose energy is given"),
+    ] = "electron",
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="of a list or pack only these, such as test")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=0, help="processes that read and embed molecules; 0: all cores")
+    ] = 1,
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="what simulates; auto: the fastest")] = "auto",
     device: Device = "auto",
     settings: Settings = None,
@@ -32,58 +75,157 @@ def simulate(
     *,
     options: SimulationOptions,
 ) -> None:
-    """Simulate the scan of a molecule: Δf images at constant heights, far to near, with the molecule as their truth.
+    """Simulate the scan of molecules: Δf images at constant heights, far to near, with the molecule as their truth.
 
-    MOLECULE is a file (xyz, sdf, mol), a SMILES, a name such as PTCDA, or - for stdin. It is scanned as it lies, from
-    +z; one without a geometry is laid flat. Engines and what --set sets of them: afmid plugins.
+    MOLECULE is a file (xyz, sdf, mol), a SMILES, a name such as PTCDA, or - for stdin; or many of them: a folder of
+    files, a list of SMILES (csv, smi, txt; gzipped or not), a molecule pack (npz). It is scanned as it lies, from +z;
+    one without a geometry is laid flat. A cube or xsf file brings its Hartree potential along with its atoms. Of many,
+    those that fail are left out and named, and the exit code is 1. Engines and what --set sets of them: afmid plugins.
 
     \b
     afmid simulate pentacene --plot pentacene.png
-    afmid simulate molecule.xyz -o scan.npz --tip Xe --amplitude 0.3
+    afmid simulate PTCDA -o scan.npz --tip Xe --amplitude 0.3 --tilt-x 0.2 --lateral-stiffness 0.4
+    afmid simulate benzene coronene 'CCO' -o scans/ --pose entropy --seed 7 --plot sheet.png
+    afmid simulate benzene --preset quam -o quam/ --pixels 64
     afmid simulate 'c1ccc2ccccc2c1' -o - | afmid identify -
     """
-    from afmid.io import read_molecule, write_scan
+    from afmid.data.scan_stream import ScanStream
+    from afmid.data.sources import open_sources
     from afmid.simulate import load_engine
-    from afmid.simulate import simulate as run
 
-    if len(molecules) > 1 and (plot or output == STANDARD or (output and not is_folder(output))):
-        raise UsageError("several molecules need -o FOLDER/ and no --plot")
+    kinds = variants(preset, options) if preset else {"": options}
+    _check_picture(plot, force)
     if output == STANDARD:
         check_binary_stdout()
-    _, simulator = load_engine(engine, device, settings or (), registry())
-    known = [read_molecule(molecule) for molecule in molecules]
-    targets = _targets(known, output)
-    for target in [*targets, *([plot] if plot else [])]:
-        check_file(target, force)
-    scans = list(run(known, options, simulator))
-    if plot:
-        from afmid.report.picture import draw_scan
-
-        draw_scan(scans[0], with_folder(plot))
-    for scan, target in zip(scans, targets, strict=False):
-        write_scan(scan, with_folder(target))
-        if output != str(target):
-            note(f"wrote {target}")
-    if output == STANDARD:
-        write_scan(scans[0], STANDARD)
+    chosen, simulator = load_engine(engine, device, settings or (), registry())
+    field, atoms = _read_potential(molecules, potential, potential_sign, pose)
+    sources = open_sources(molecules, split, atoms)
+    stream = ScanStream(sources, kinds, simulator, pose, seed, jobs or _cores(), field)
+    place = _place(stream, output)
+    _check_files(stream, place, force)
+    _log_settings(kinds)
+    source = {"potential": {"file": Path(potential or molecules[0]).name, "sign": potential_sign}} if field else {}
+    written = _write(stream, place, {"engine": chosen.name, **source}, plot)
+    if stream.failed:
+        note(f"{stream.failed} of {stream.molecules} molecules failed; scans written: {written}")
+        raise typer.Exit(FAILED)
+    if written > MOST_NOTES:
+        note(f"wrote {written} scans")
 
 
-def _targets(molecules: "list[Molecule]", output: str | None) -> list[Path]:
-    """Return the file of each scan: the one named, or one that bears the molecule's name; none for stdout."""
-    if output == STANDARD:
-        return []
-    if output and not is_folder(output):
-        return [Path(output)]
-    names: list[str] = []
-    for molecule in molecules:
-        name = _file_name(molecule)
-        twins = sum(re.sub(r"-\d+$", "", other) == name for other in names)
-        names.append(f"{name}-{twins + 1}" if twins else name)
-    return [Path(output or "") / f"{name}.npz" for name in names]
+def _read_potential(
+    texts: list[str], file: Path | None, sign: Literal["electron", "positive"], pose: Pose
+) -> "tuple[Potential | None, dict[str, Molecule]]":
+    """Return the potential that was named, or that the molecule's own file holds, and the atoms of the latter.
+
+    Raises:
+        DataError: no potential can be read.
+        UsageError: it is not that of a single molecule as it lies.
+    """
+    own = [text for text in texts if Path(text).suffix.lower() in POTENTIALS]
+    if not (file or own):
+        return None, {}
+    if len(texts) > 1 or pose != "as-given":
+        raise UsageError("a potential is that of one molecule as it lies: give one MOLECULE and no other --pose")
+    from afmid.chem import perceive_bonds
+    from afmid.io import read_potential
+
+    potential, molecule = read_potential(file or own[0], sign)
+    return potential, {own[0]: perceive_bonds(molecule)} if own and not file else {}
 
 
-def _file_name(molecule: "Molecule") -> str:
-    from afmid.chem import formula
+def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: Path | None) -> int:
+    """Write the scans as they are made, `record` in the meta of each, draw what was asked for; return their number."""
+    from afmid.io import write_scan
+    from afmid.report.contact_sheet import MOST, draw_sheet, nearest
+    from afmid.report.picture import draw_scan
 
-    name = molecule.name or (formula(molecule.smiles) if molecule.smiles else "")
-    return re.sub(r"[^\w.+-]+", "_", name).strip("_.") or "molecule"
+    total = stream.molecules * len(stream.settings)
+    done, shown = 0, {}
+    with few_warnings(), scan_bar(total, stream.pixels) as progress, closing(stream.scans(progress)) as scans:
+        for done, (name, made) in enumerate(scans, 1):
+            scan = replace(made, meta={**made.meta, **record})
+            file = place(name)
+            write_scan(scan, file if file == STANDARD else with_folder(Path(file)))
+            if total > MOST_NOTES:
+                log.info("wrote %s", file)
+            elif file != place(""):  # the user named a folder, not the file
+                note(f"wrote {file}")
+            if plot and done <= MOST:
+                shown[name] = scan if total == 1 else nearest(scan)
+    if plot and shown:
+        if total == 1:
+            draw_scan(shown[name], with_folder(plot))
+        else:
+            draw_sheet(shown, done, with_folder(plot))
+    return done
+
+
+def _check_picture(plot: Path | None, force: bool) -> None:
+    """Find out, before the work, whether the picture can be drawn. Raises DataError."""
+    from afmid.report.picture import SUFFIXES
+
+    if plot is None:
+        return
+    if plot.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{plot}: a picture's name must end in {', '.join(SUFFIXES)}, not {plot.suffix!r}")
+    check_file(plot, force)
+
+
+def _place(stream: "ScanStream", output: str | None) -> Place:
+    """Return what gives a scan its file: the one that was named, or one of the scan's name in a folder.
+
+    Raises:
+        UsageError: several scans do not go into one file, and those of a list or a preset nowhere unasked.
+    """
+    many = len(stream.settings) > 1 or any(source.several for source in stream.sources)
+    folder = output != STANDARD and (output is None or is_folder(output))
+    if (many and output is None) or ((many or len(stream.sources) > 1) and not folder):
+        raise UsageError("several scans need -o FOLDER/")
+    if folder:
+        return lambda name: str(Path(output or "") / f"{name}.npz")
+    return lambda name: str(output)
+
+
+def _check_files(stream: "ScanStream", place: Place, force: bool) -> None:
+    """Find out, before the work, whether all files can be written. Raises DataError."""
+    names = stream.names()
+    first = Path(place(next(names)))
+    if str(first) == STANDARD:
+        return
+    check_file(first, force)
+    if force or not first.parent.is_dir():
+        return
+    there = {file.name for file in first.parent.iterdir()}  # asked once: there may be very many
+    for file in (Path(place(name)) for name in names):
+        if file.name in there:
+            check_file(file, force)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _log_settings(kinds: Mapping[str, SimulationOptions]) -> None:
+    """Say with --verbose what is simulated; one value for each scan of a molecule where they differ."""
+    some, tips = next(iter(kinds.values())), [options.effective_tip() for options in kinds.values()]
+    tip = tips[0]
+    lateral, radial = _each(tip.lateral_stiffness / N_per_m for tip in tips), tip.radial_stiffness / N_per_m
+    log.info(
+        "tip: %s: probe %s, charge %g e, quadrupole %g e·Å², lateral stiffness %s N/m, radial %g N/m, length %g Å, "
+        "rest position %g, %g Å",
+        some.tip, tip.probe, tip.charge, tip.quadrupole, lateral, radial, tip.length, *tip.offset,
+    )  # fmt: skip
+    log.info("grid: %d × %d pixels over %g × %g Å", some.pixels, some.pixels, some.size, some.size)
+    log.info(
+        "heights: %d images %g Å apart, the nearest %g Å above Lennard-Jones contact",
+        some.heights, some.step, some.clearance,
+    )  # fmt: skip
+    amplitude = _each(options.amplitude for options in kinds.values())
+    log.info(
+        "cantilever: amplitude %s Å, resonance %g Hz, stiffness %g N/m", amplitude, some.f0, some.cantilever_stiffness
+    )
+
+
+def _each(values: Iterable[float]) -> str:
+    return ", ".join(dict.fromkeys(f"{value:g}" for value in values))

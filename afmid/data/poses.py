@@ -4,6 +4,7 @@ A draw depends on the generator alone; NumPy is all it needs.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,14 @@ class SceneRanges(BaseModel, extra="forbid", frozen=True):
         return pair
 
 
+Pose = Literal["as-given", "flat", "entropy"]
+POSES: dict[Pose, SceneRanges | None] = {
+    "as-given": None,
+    "flat": SceneRanges(flat=1, flat_tilt=0),
+    "entropy": SceneRanges(flat=0),
+}
+
+
 def entropy(molecule: Molecule) -> float:
     """Return S = Σ_i exp(−β (z_top − z_i)), β = 1 Å⁻¹: how many atoms a pose shows to the tip."""
     z = molecule.positions[:, 2]
@@ -66,6 +75,20 @@ def draw_pose(molecule: Molecule, ranges: SceneRanges, rng: np.random.Generator)
         return molecule.turned(after @ _about(0, tilted + side) @ before @ flat_rotation(molecule.positions))
     poses = [molecule.turned(random_rotation(rng)) for _ in range(ranges.attempts)]
     return max(poses, key=entropy)
+
+
+def posed(molecule: Molecule, pose: Pose, seed: int, index: int) -> Molecule:
+    """Return the molecule number `index` of a run in a pose that depends on the seed and that number alone.
+
+    Args:
+        molecule: as it lies.
+        pose: "as-given" leaves it so; "flat" lays its principal plane level, either side up and turned in the plane at
+            random; "entropy" takes, of random orientations as training draws them, the one that shows most atoms.
+        seed: of the run.
+        index: from 0.
+    """
+    ranges = POSES[pose]
+    return molecule if ranges is None else draw_pose(molecule, ranges, np.random.default_rng([seed, index]))
 
 
 def draw_scene(

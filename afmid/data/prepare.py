@@ -6,19 +6,17 @@ import hashlib
 import io
 import itertools
 import logging
-import multiprocessing
-import signal
-import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 from afmid.data.pack import MAX_ATOMS, MoleculePack, concatenate, misfit
+from afmid.data.workers import Lost, in_order, kept_warnings
 from afmid.errors import AfmidError, DataError
 from afmid.molecule import LEARNT, SYMBOLS, Molecule
 
@@ -31,8 +29,6 @@ MAX_LINES = 5_000_000
 MAX_CHARACTERS = 2**30
 GZIP = b"\x1f\x8b"
 REPORT_EVERY = 50  # molecules
-_FATAL = ("timeout", "crash")  # after these a process is replaced
-_CONTEXT = multiprocessing.get_context("spawn")
 
 
 class Row(NamedTuple):
@@ -116,26 +112,30 @@ def prepare(
         DataError: not one molecule could be made.
     """
     listed = [Row(*row) for row in rows]
-    tasks = ((row.smiles, seed, conformers) for row in listed)
-    results = map(_make, tasks) if jobs < 2 else _parallel(tasks, jobs, timeout_s)
+    make = partial(_make, seed=seed, conformers=conformers)
     kept: list[_Kept] = []
     failed: Counter[str] = Counter()
     seen: set[str] = set()
     noted = 0
-    for done, (row, made) in enumerate(zip(listed, results, strict=True), 1):
-        if made.inchikey in seen:
-            made = _Made(failure="duplicate", detail=f"has the InChIKey {made.inchikey} of another row")
-        for note in made.notes:
-            log.info("row %d: %s", done, note)
-        noted += bool(made.notes)
-        if made.failure:
-            failed[made.failure] += 1
-            log.info("row %d, %s: left out: %s", done, row.smiles, made.detail)
-        else:
-            seen.add(made.inchikey)
-            kept.append(_Kept(made.conformers, row.source, row.split or split_of(made.inchikey)))
-        if done % REPORT_EVERY == 0:
-            yield Progress(done, dict(failed))
+    with closing(in_order(make, listed, jobs if jobs > 1 else 0, timeout_s)) as results:
+        for done, (row, made) in enumerate(results, 1):
+            if isinstance(made, Lost):
+                made = _Made(failure=made.kind, detail=str(made))
+            elif isinstance(made, AfmidError):
+                raise made
+            if made.inchikey in seen:
+                made = _Made(failure="duplicate", detail=f"has the InChIKey {made.inchikey} of another row")
+            for note in made.notes:
+                log.info("row %d: %s", done, note)
+            noted += bool(made.notes)
+            if made.failure:
+                failed[made.failure] += 1
+                log.info("row %d, %s: left out: %s", done, row.smiles, made.detail)
+            else:
+                seen.add(made.inchikey)
+                kept.append(_Kept(made.conformers, row.source, row.split or split_of(made.inchikey)))
+            if done % REPORT_EVERY == 0:
+                yield Progress(done, dict(failed))
     reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
     if not kept:
         raise DataError(f"no molecule of the list could be prepared: {reasons or 'it is empty'}")
@@ -191,26 +191,10 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-class _Notes(logging.Handler):
-    """Keeps what the chemistry warns of, so that a process can hand it on."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-def _make(task: tuple[str, int, int]) -> _Made:
-    notes, chemistry = _Notes(), logging.getLogger("afmid.chem")
-    chemistry.addHandler(notes)
-    chemistry.propagate = False
-    try:
-        return replace(_made(*task), notes=tuple(notes.messages))
-    finally:
-        chemistry.removeHandler(notes)
-        chemistry.propagate = True
+def _make(row: Row, seed: int, conformers: int) -> _Made:
+    with kept_warnings("afmid.chem") as records:
+        made = _made(row.smiles, seed, conformers)
+    return replace(made, notes=tuple(record.getMessage() for record in records))
 
 
 def _made(smiles: str, seed: int, conformers: int) -> _Made:
@@ -232,86 +216,3 @@ def _made(smiles: str, seed: int, conformers: int) -> _Made:
     if problem := next(filter(None, map(misfit, made)), ""):
         return _Made(failure="size", detail=problem)
     return _Made(inchikey, made)
-
-
-class _Worker:
-    """A process that makes one molecule after the other; killed and started anew where one takes too long."""
-
-    def __init__(self) -> None:
-        self.pipe, self._end = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(self._end,), daemon=True)
-        self._process.start()
-        self._end.close()
-        self.task: int | None = None
-        self.deadline = float("inf")
-
-    def give(self, index: int, task: tuple[str, int, int], timeout_s: float) -> None:
-        self.task, self.deadline = index, time.monotonic() + timeout_s
-        self.pipe.send(task)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self.pipe.close()
-
-
-def _serve(pipe: "Connection[Any, Any]") -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    from afmid import chem  # noqa: F401 (loaded before the first deadline runs)
-
-    pipe.send(None)
-    while True:
-        try:
-            pipe.send(_make(pipe.recv()))
-        except EOFError:
-            return
-
-
-def _parallel(tasks: Iterable[tuple[str, int, int]], jobs: int, timeout_s: float) -> Iterator[_Made]:
-    """Yield what becomes of each task, in their order, made by `jobs` processes."""
-    todo = enumerate(tasks)
-    made: dict[int, _Made] = {}
-    workers = [_Worker() for _ in range(jobs)]
-    following = 0
-    try:
-        while workers:
-            for worker in _news(workers):
-                answer = _answer(worker, timeout_s)
-                if worker.task is not None and answer is not None:
-                    made[worker.task] = answer
-                if answer is not None and answer.failure in _FATAL:
-                    worker.kill()
-                    workers[workers.index(worker)] = _Worker()  # says when it is ready
-                    continue
-                if (entry := next(todo, None)) is None:
-                    worker.kill()
-                    workers.remove(worker)
-                else:
-                    worker.give(*entry, timeout_s)
-            while following in made:
-                yield made.pop(following)
-                following += 1
-    finally:
-        for worker in workers:
-            worker.kill()
-
-
-def _news(workers: list[_Worker]) -> list[_Worker]:
-    """Wait until a worker has answered or is overdue; return those."""
-    soonest = min(worker.deadline for worker in workers)
-    patience = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
-    heard = wait([worker.pipe for worker in workers], patience)
-    return [worker for worker in workers if worker.pipe in heard or worker.deadline < time.monotonic()]
-
-
-def _answer(worker: _Worker, timeout_s: float) -> _Made | None:
-    """Return a worker's answer; None where it only said that it is ready."""
-    if not worker.pipe.poll():
-        return _Made(failure="timeout", detail=f"took longer than {timeout_s:g} s")
-    try:
-        answer: _Made | None = worker.pipe.recv()
-    except (EOFError, OSError) as error:
-        if worker.task is None:
-            raise AfmidError("a worker process died as it started; try again with one job") from error
-        return _Made(failure="crash", detail="its process died")
-    return answer

@@ -10,6 +10,7 @@ from torch import Tensor
 from afmid.errors import DataError
 from afmid.simulate.elements import lennard_jones
 from afmid.simulate.scene import Scene
+from afmid.simulate.splines import Splines
 from afmid.units import COULOMB
 
 FAR = 1e3  # Å: where the atoms are that fill up the smaller molecules of a batch
@@ -34,6 +35,7 @@ class Batch:
         offset: lateral rest position of the probe (B, 2), Å.
         x, y: lateral positions of the tip base (B, X) and (B, Y), Å.
         z: heights of the unrelaxed probe (B, Z), Å, descending.
+        splines: of the scenes' potentials, where there are some; their atoms have no charges here.
     """
 
     centres: Tensor
@@ -53,6 +55,7 @@ class Batch:
     x: Tensor
     y: Tensor
     z: Tensor
+    splines: Splines | None = None
 
     @classmethod
     def of(
@@ -76,8 +79,10 @@ class Batch:
         atoms[:3], atoms[4], atoms[5] = FAR, 1.0, 1e-3
         for b, scene in enumerate(scenes):
             molecule = scene.molecule
-            rows = (*(molecule.positions - centres[b]).T, molecule.charges, *lennard_jones(molecule.numbers))
+            charges = np.zeros(len(molecule)) if scene.potential else molecule.charges
+            rows = (*(molecule.positions - centres[b]).T, charges, *lennard_jones(molecule.numbers))
             atoms[:, b, : len(molecule)] = rows
+        splines = [scene.potential.spline(scene.tip) if scene.potential else None for scene in scenes]
         probes = np.transpose([lennard_jones(tip.number) for tip in tips])
         return cls(
             centres=tensor(centres),
@@ -97,6 +102,7 @@ class Batch:
                 name: tensor([getattr(scene, name) - centre[i] for scene, centre in zip(scenes, centres, strict=True)])
                 for i, name in enumerate("xyz")
             },
+            splines=Splines.of(splines, centres, dtype, device) if any(splines) else None,
         )
 
     def __len__(self) -> int:

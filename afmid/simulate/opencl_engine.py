@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from afmid.errors import DataError
 from afmid.offers import Images
 from afmid.simulate.batch import Batch
 from afmid.simulate.opencl_device import choose, open_device
-from afmid.simulate.opencl_kernels import Kernels, record
+from afmid.simulate.opencl_kernels import LATTICE, Kernels, record
 from afmid.simulate.scene import Scene
+from afmid.simulate.splines import Splines
 
 
 class OpenCLSimulator:
@@ -45,10 +46,21 @@ class OpenCLSimulator:
         if heights < len(weights):
             raise DataError(f"one oscillation spans {len(weights)} heights; there are {heights}")
         atoms, counts = batch.atoms().movedim(0, -1).numpy(), batch.counts.numpy()
+        lattices, coefficients = _lattices(batch.splines) if batch.splines else (None, None)
         values, unsettled = self.kernels.scan(
             record(np.concatenate([atoms[b, :count] for b, count in enumerate(counts)])),
             np.cumsum([0, *counts]), batch.springs().numpy().T, batch.x.numpy(), batch.y.numpy(), batch.z.numpy(),
-            weights, progress,
+            weights, lattices, coefficients, progress,
         )  # fmt: skip
         shape = (len(batch), *batch.shape[:2])
         return Images(torch.from_numpy(values).reshape(*shape, -1), torch.from_numpy(unsettled).reshape(shape))
+
+
+def _lattices(splines: Splines) -> tuple[NDArray[np.void], NDArray[np.float32]]:
+    """Return what the kernels read of splines: a record for each scene, and the coefficients of all."""
+    lattices = np.zeros(len(splines.start), LATTICE)
+    lattices["start"] = splines.start[:, 0].numpy()
+    lattices["count"], lattices["base"] = splines.counts[..., 0].T.numpy(), splines.base[..., 0].T.numpy()
+    lattices["offset"] = splines.offset[..., 0].T.numpy()
+    lattices["steps"] = splines.steps[..., 0].permute(2, 1, 0).numpy()
+    return lattices, splines.coefficients.numpy().astype(np.float32)

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyopencl as cl
@@ -12,9 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from afmid.simulate import newton
 from afmid.simulate.reference import FLOOR
 
-FILES = ("lanes", "sample", "springs", "newton", "scan")  # in the order in which they build on each other
+FILES = ("lanes", "sample", "potential", "springs", "newton", "scan")  # in the order in which they build on each other
 LAUNCH = 2**31  # atom-pixel-height triples computed at a stretch, between which progress is told: about a second
 GROUP = 64  # work items that a GPU runs together
+LATTICE = np.dtype([  # `lattice` of kernels/potential.cl
+    ("start", "i4"), ("count", "3i4"), ("base", "3i4"), ("unused", "i4"),
+    ("offset", "3f4"), ("steps", "(3, 3)f4"), ("unused_too", "4f4"),
+])  # fmt: skip
 
 
 def record(atoms: ArrayLike) -> NDArray[np.float32]:
@@ -33,12 +38,14 @@ class Kernels:
         width = device.native_vector_width_float
         self.lanes = width if device.type & cl.device_type.CPU and width in (2, 4, 8, 16) else 1
         self.local_memory = device.local_mem_size
-        self._built: dict[tuple[bool, ...], cl.Kernel] = {}
+        self._built: dict[tuple[str, ...], cl.Kernel] = {}
 
     def scan(
         self,
         atoms: NDArray[np.float32], first: ArrayLike, springs: ArrayLike, x: ArrayLike, y: ArrayLike, z: ArrayLike,
         weights: ArrayLike,
+        lattices: NDArray[np.void] | None = None,
+        coefficients: NDArray[np.float32] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:  # fmt: skip
         """Return images (B, X·Y, Z') and at how many heights of each pixel the probe did not settle (B, X·Y).
@@ -49,15 +56,22 @@ class Kernels:
             springs: (B, 6): see `Batch.springs`.
             x, y, z: (B, X), (B, Y), (B, Z), Å: lateral positions of the tip base, heights of the unrelaxed probe.
             weights: (K,): see `Simulator.images`; Z' = Z − K + 1.
+            lattices, coefficients: of the scenes' potentials, (B,) of LATTICE and (M,), where they have some.
             progress: called with the number of pixels finished since.
         """
         x, y, z, weights = (np.ascontiguousarray(array, np.float32) for array in (x, y, z, weights))
         scenes, pixels, heights = len(x), x.shape[1] * y.shape[1], z.shape[1]
         count = heights - len(weights) + 1
         values, unsettled = np.empty((scenes, pixels, count), np.float32), np.empty((scenes, pixels), np.int32)
-        kernel = self._kernel(monopole=bool(atoms[:, 5].any()), quadrupole=bool(atoms[:, 6].any()))
-        inputs = [self._input(array) for array in (atoms, np.asarray(first, np.int32), np.asarray(springs, np.float32),
-                                                   x, y, z, weights)]  # fmt: skip
+        if lattices is None or coefficients is None:
+            lattices, coefficients = np.zeros(1, LATTICE), np.zeros(1, np.float32)
+        terms = {"monopole": atoms[:, 5].any(), "quadrupole": atoms[:, 6].any(), "potential": coefficients.any()}
+        kernel = self._kernel(*(name for name, there in terms.items() if there))
+        inputs = [
+            self._input(array)
+            for array in (atoms, np.asarray(first, np.int32), np.asarray(springs, np.float32), lattices, coefficients,
+                          x, y, z, weights)
+        ]  # fmt: skip
         flags = cl.mem_flags.WRITE_ONLY | cl.mem_flags.USE_HOST_PTR
         outputs = [cl.Buffer(self.context, flags, hostbuf=array) for array in (values, unsettled)]
         group = 1 if self.lanes > 1 else max(1, min(GROUP, self.local_memory // (4 * count)))
@@ -77,20 +91,19 @@ class Kernels:
             cl.enqueue_copy(self.queue, array, buffer)
         return values, unsettled
 
-    def _input(self, array: NDArray[np.float32] | NDArray[np.int32]) -> cl.Buffer:
+    def _input(self, array: NDArray[Any]) -> cl.Buffer:
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
         return cl.Buffer(self.context, flags, hostbuf=np.ascontiguousarray(array))
 
-    def _kernel(self, **terms: bool) -> cl.Kernel:
+    def _kernel(self, *terms: str) -> cl.Kernel:
         """Return the kernel with those terms of the law that are not zero."""
-        variant = tuple(terms.values())
-        if variant not in self._built:
+        if terms not in self._built:
             constants = {name: value for name, value in vars(newton).items() if name.isupper()}
-            constants |= {"FLOOR": FLOOR, "LANES": self.lanes} | {name.upper(): 1 for name in terms if terms[name]}
+            constants |= {"FLOOR": FLOOR, "LANES": self.lanes} | {term.upper(): 1 for term in terms}
             options = [f"-D{name}={value}{'f' * isinstance(value, float)}" for name, value in constants.items()]
             folder = Path(__file__).parent / "kernels"
             source = "\n".join((folder / f"{name}.cl").read_text(encoding="utf-8") for name in FILES)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a compiler that says "done" is no reason to worry
-                self._built[variant] = cl.Program(self.context, source).build([*options, "-cl-mad-enable"]).scan
-        return self._built[variant]
+                self._built[terms] = cl.Program(self.context, source).build([*options, "-cl-mad-enable"]).scan
+        return self._built[terms]

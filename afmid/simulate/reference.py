@@ -4,11 +4,12 @@ The probe feels, from each sample atom i at distance r, with d the vector from t
 
     E = E_ij ((R_ij/r)¹² − 2 (R_ij/r)⁶) + k_e q_i (Q₀/r + Q (3 d_z² − r²)/r⁵),    E_ij = √(E_i E_j), R_ij = R_i + R_j
 
-and from the tip a lateral and a radial spring; at each height it rests where the forces cancel
-(Hapala et al., PRB 90, 085421, 2014).
+(where the sample's potential V is known, Q₀ V + Q ∂²V/∂z² takes the place of the charges), and from the tip a lateral
+and a radial spring; at each height it rests where the forces cancel (Hapala et al., PRB 90, 085421, 2014).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,7 @@ UNSETTLED = 1e-3  # eV/Å: a probe with more force than this on it did not come 
 LONGEST_STEP = 0.1  # Å
 
 Array = NDArray[np.float64]
+Law = Callable[[Array], tuple[Array, Array, Array]]  # points (P, 3) to energy (P,), force (P, 3), Hessian (P, 3, 3)
 
 
 def sample_law(molecule: Molecule, tip: Tip, points: Array) -> tuple[Array, Array, Array]:
@@ -61,6 +63,20 @@ def sample_law(molecule: Molecule, tip: Tip, points: Array) -> tuple[Array, Arra
     return energy.sum(1), force, hessian
 
 
+def scene_law(scene: Scene) -> Law:
+    """Return the law of a scene's sample, whose potential, where it has one, takes the place of the point charges."""
+    molecule, tip = scene.molecule, scene.tip
+    if scene.potential is None:
+        return lambda points: sample_law(molecule, tip, points)
+    bare, spline = replace(molecule, charges=np.zeros(len(molecule))), scene.potential.spline(tip)
+
+    def law(points: Array) -> tuple[Array, Array, Array]:
+        (e1, f1, h1), (e2, f2, h2) = sample_law(bare, tip, points), spline.law(points)
+        return e1 + e2, f1 + f2, h1 + h2
+
+    return law
+
+
 def tip_law(tip: Tip, u: Array) -> tuple[Array, Array, Array]:
     """Return the springs' energy (P,), force (P, 3) and Hessian (P, 3, 3) at u (P, 3), from tip base to probe."""
     lateral = np.diag([1.0, 1.0, 0.0]) * tip.lateral_stiffness
@@ -73,14 +89,15 @@ def tip_law(tip: Tip, u: Array) -> tuple[Array, Array, Array]:
     return energy, force, lateral + stretch[:, None, None] * np.eye(3) + along
 
 
-def relax(molecule: Molecule, tip: Tip, base: Array, u: Array, steps: int = 500) -> tuple[Array, Array, Array]:
+def relax(law: Law, tip: Tip, base: Array, u: Array, steps: int = 500) -> tuple[Array, Array, Array]:
     """Return u (P, 3) where the probe rests, the sample's force (P, 3) and the residual (P,) eV/Å there.
 
     Newton's method; each curvature counts by its magnitude, so that every step goes downhill, and steps are short, so
     that the probe stays in the valley in which it started.
 
     Args:
-        molecule, tip: the sample and the tip.
+        law: of the sample.
+        tip: the tip.
         base: tip base (P, 3), Å.
         u: where the search starts (P, 3), tip base to probe.
         steps: most Newton steps.
@@ -92,7 +109,7 @@ def relax(molecule: Molecule, tip: Tip, base: Array, u: Array, steps: int = 500)
     todo = np.arange(len(u))
     sample, residual = np.empty_like(u), np.empty(len(u))
     for _ in range(steps):
-        _, pull, curve = sample_law(molecule, tip, base[todo] + u[todo])
+        _, pull, curve = law(base[todo] + u[todo])
         _, spring, stiff = tip_law(tip, u[todo])
         force = pull + spring
         sample[todo], residual[todo] = pull, np.linalg.norm(force, axis=1)
@@ -118,12 +135,12 @@ def forces(scene: Scene) -> tuple[Array, NDArray[np.int32]]:
     heights of each pixel (X, Y) the probe did not come to rest.
     """
     x, y = (grid.ravel() for grid in np.meshgrid(scene.x, scene.y, indexing="ij"))
-    rest = np.array(scene.tip.rest)
+    law, rest = scene_law(scene), np.array(scene.tip.rest)
     u = np.tile(rest, (len(x), 1))
     out, lost = np.empty((len(x), len(scene.z))), np.zeros(len(x), np.int32)
     for k, z in enumerate(scene.z):
         base = np.column_stack([x, y, np.full(len(x), z - rest[2])])
-        u, sample, residual = relax(scene.molecule, scene.tip, base, u)
+        u, sample, residual = relax(law, scene.tip, base, u)
         out[:, k] = sample[:, 2]
         lost += residual > UNSETTLED
     return out.reshape(scene.shape), lost.reshape(scene.shape[:2])

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from afmid.offers import Engine, Simulator
 from afmid.scan import ABOVE_ATOM, Scan
 from afmid.simulate.elements import lennard_jones
 from afmid.simulate.oscillation import oscillation_weights
+from afmid.simulate.potential import Potential
 from afmid.simulate.scene import Scene
 from afmid.simulate.tip import TIPS, Tip, TipName
 from afmid.units import N_per_m
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH_POINTS = 2**24  # of the force, handed to an engine at once
+EDGE = 2.0  # Å: how near the ends of a potential's cell a jump there is felt
 MOST_HEIGHTS = 2000  # of the force, for one scan
 MOST_POINTS = 10**9  # of the force, for one scan: 4 GB in single precision
 
@@ -92,16 +94,17 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
                 changes[name] = value * N_per_m
         return replace(TIPS[self.tip], **changes)
 
-    def scene(self, molecule: Molecule) -> Scene:
-        """Return the scan box laid around a molecule, whose topmost atom comes to lie at z = 0."""
+    def scene(self, molecule: Molecule, potential: Potential | None = None) -> Scene:
+        """Return the scan box laid around a molecule; the topmost atom comes to z = 0, and the potential goes along."""
         tip = self.effective_tip()
-        molecule = molecule.topmost_at_zero()
+        lift = (0.0, 0.0, -float(molecule.positions[:, 2].max()))
+        molecule, potential = molecule.moved(lift), potential and potential.moved(lift)
         low, high = molecule.positions[:, :2].min(0), molecule.positions[:, :2].max(0)
         grid = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.size / self.pixels
         x, y = ((low + high) / 2)[:, None] + grid
         count = self.heights + len(self.weights()) - 1
         z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count, dtype=np.float64)[::-1]
-        return Scene(molecule, tip, x, y, z)
+        return Scene(molecule, tip, x, y, z, potential)
 
     def scan(self, scene: Scene, df: NDArray[np.float32], unsettled: int = 0) -> Scan:
         """Return the scan of a scene whose Δf (Hz), (X, Y, Z), is known, and at how many points it did not settle."""
@@ -136,6 +139,7 @@ def simulate(
     options: SimulationOptions,
     simulator: Simulator,
     progress: Callable[[int], None] | None = None,
+    potential: Potential | None = None,
 ) -> Iterator[Scan]:
     """Simulate the scan of each molecule, the molecule in it as the truth; yield scans as they are made, in order.
 
@@ -144,6 +148,7 @@ def simulate(
         options: what all scans share.
         simulator: what `load_engine` returns.
         progress: called now and then with the number of pixels finished since.
+        potential: in place of the molecules' point charges, in their frame.
 
     Raises:
         DataError: an element without Lennard-Jones parameters.
@@ -151,19 +156,28 @@ def simulate(
     weights = options.weights()
     points = options.pixels**2 * (options.heights + len(weights) - 1)
     size, remaining = max(1, BATCH_POINTS // points), iter(molecules)
-    while scenes := [options.scene(molecule) for molecule in islice(remaining, size)]:
+    while scenes := [options.scene(molecule, potential) for molecule in islice(remaining, size)]:
         for scene in scenes:
-            _warn_of_cut(scene.molecule, options.size)
+            _warn_of_cut(scene, options.size)
         values, unsettled = (part.cpu().numpy() for part in simulator.images(scenes, weights, progress))
         for scene, df, lost in zip(scenes, values, unsettled, strict=True):
             yield options.scan(scene, df, int(lost.sum()))
 
 
-def _warn_of_cut(molecule: Molecule, size: float) -> None:
+def _warn_of_cut(scene: Scene, size: float) -> None:
+    molecule = scene.molecule
+    name = molecule.name or molecule.smiles or "the molecule"
     width = np.ptp(molecule.positions[:, :2], axis=0).max()
     if width > size:
-        name = molecule.name or molecule.smiles or "the molecule"
         log.warning("%s is %.1f Å wide and does not fit into the scan of %g Å; see --size", name, width, size)
+    if scene.potential:
+        corners = np.array(list(product(scene.x[[0, -1]], scene.y[[0, -1]], scene.z[[0, -1]])))
+        if (margin := scene.potential.margin(corners)) < EDGE:
+            log.warning(
+                "the scan of %s comes within %g Å of the ends of its potential's cell (%.1f Å), beyond which that "
+                "repeats; a surface may, a molecule needs a larger cell or a smaller scan",
+                name, EDGE, margin,
+            )  # fmt: skip
 
 
 def probe_forces(
@@ -209,7 +223,9 @@ def load_engine(
     device = resolve_device(device)
     if name != "auto":
         engine = registry.get(Engine, name)
-        return engine, registry.load(engine, parse_options(engine, pairs), device)
+        simulator = registry.load(engine, parse_options(engine, pairs), device)
+        log.info("engine: %s on %s", engine.name, device)
+        return engine, simulator
     pairs = list(pairs)
     ranked = sorted(registry.all(Engine), key=lambda engine: -engine.priority)
     engines = [engine for engine in ranked if device in engine.devices and _has_options(engine, pairs)]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from afmid.errors import DataError
 from afmid.molecule import Molecule
+from afmid.simulate.potential import Potential
 from afmid.simulate.tip import Tip
 
 
@@ -19,6 +20,7 @@ class Scene:
         tip: the tip.
         x, y: lateral positions (Å) of the tip base, (X,) and (Y,).
         z: heights (Å) of the unrelaxed probe, (Z,), descending in equal steps or not.
+        potential: in place of the molecule's point charges, in the frame of x, y and z.
 
     Raises:
         DataError: axes of the wrong shape or order.
@@ -29,6 +31,7 @@ class Scene:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     z: NDArray[np.float64]
+    potential: Potential | None = None
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "z"):

@@ -5,6 +5,8 @@ needs little more than one force evaluation per tip position. Signs and symbols 
 """
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,17 +16,36 @@ from torch import Tensor
 from afmid.errors import DataError
 from afmid.offers import Images
 from afmid.simulate.batch import Batch, groups
+from afmid.simulate.gradient import base_positions, differentiable, pair_pass, tangent
+from afmid.simulate.law import Field, sample_columns, sample_field, spring_field
+from afmid.simulate.newton import GUESS, ITERATIONS, LAST_STEP, OFF_RIDGE, REACH, RIDGE, SETTLED, SOFTEST
 from afmid.simulate.oscillation import weighted
-from afmid.simulate.reference import FLOOR
+from afmid.simulate.reference import UNSETTLED
 from afmid.simulate.scene import Scene
+from afmid.simulate.splines import Splines, spline_field
 
-SOFTEST = 1e-3  # eV/Å²: curvatures below this count as this
-RIDGE = -1e-4  # eV/Å²: below this curvature the probe stands on a ridge and is sent off it, by 0.05 Å
-REACH = 0.3  # Å: the longest step at first
-GUESS = 0.15  # Å: the longest extrapolation from the heights before
-SETTLED = 1e-4  # eV/Å; or 3e-3 where the step that is still taken is a short one:
-LAST_STEP = 0.005  # Å
-ITERATIONS = 40
+SETTLED_DOUBLE = 3e-9  # eV/Å: in place of SETTLED in double precision, which is there to check others
+SPLINE = 20  # atoms that take as much memory and time as a potential
+
+
+class _Law(NamedTuple):
+    """What acts on the probe."""
+
+    atoms: Tensor  # (7, B, N, 1)
+    springs: Tensor  # (6, B, 1)
+    splines: Splines | None
+
+    @classmethod
+    def of(cls, batch: Batch) -> "_Law":
+        return cls(batch.atoms()[..., None], batch.springs()[..., None], batch.splines)
+
+    def sample(self, x: Tensor, y: Tensor, z: Tensor) -> Field:
+        """Return the sample's field at probes (B, P)."""
+        field = sample_field(self.atoms, x, y, z)
+        if self.splines is None:
+            return field
+        parts = zip(field, spline_field(self.splines, x, y, z), strict=True)
+        return cast(Field, tuple(atoms + potential for atoms, potential in parts))
 
 
 class TorchSimulator:
@@ -45,8 +66,11 @@ class TorchSimulator:
         if self.device.type == "mps" and precision == "double":
             raise DataError("mps has no double precision; use the device cpu or single precision")
         self.dtype = torch.float64 if precision == "double" else torch.float32
-        self.chunk = chunk or (2**27 if self.device.type == "cuda" else 2**19 if compile else 2**15)
+        self.chunk = chunk or (2**27 if self.device.type == "cuda" else 2**18 if compile else 2**17)
+        self._fused = self.device.type == "cuda" and precision == "single" and find_spec("triton") is not None
         self._step: Callable[..., Tensor] = torch.compile(_step, dynamic=True) if compile else _step
+        self._rest: Callable[..., tuple[Tensor, Tensor]] = torch.compile(_rest, dynamic=True) if compile else _rest
+        self._pairs: Callable[..., Tensor] = torch.compile(pair_pass, dynamic=True) if compile else pair_pass
 
     def images(
         self, scenes: Sequence[Scene], weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
@@ -64,48 +88,97 @@ class TorchSimulator:
         ]
         return Images(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    @torch.no_grad()
     def batch_images(
         self, batch: Batch, weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
     ) -> Images:
-        """Return the images of a batch that is on the engine's device and in its precision."""
-        atoms, springs, pixels = batch.atoms()[..., None], batch.springs()[..., None], batch.pixels()
-        z = batch.z - springs[5]  # of the tip base
-        share = max(1, self.chunk // (atoms.shape[1] * atoms.shape[2]))
-        parts = []
-        for lateral in torch.split(pixels, share, dim=-1):
-            fz, unsettled = self._descend(atoms, springs, lateral, z)
+        """Return the images of a batch that is on the engine's device and in its precision.
+
+        Where the batch's tensors require gradients and gradients are enabled, the values have them (see `gradient`).
+
+        Raises:
+            DataError: fewer heights than weights, or gradients of the probe's charges where scenes have a potential.
+        """
+        atoms, springs, pixels = batch.atoms(), batch.springs(), batch.pixels()
+        z = batch.z - springs[5, :, None]  # of the tip base
+        wanted = any(given.requires_grad for given in (atoms, springs, pixels, z))
+        if batch.splines and (batch.charge.requires_grad or batch.quadrupole.requires_grad):
+            raise DataError("where a scene has a potential there are no gradients of the probe's charge and quadrupole")
+        if self._fused and not wanted and not batch.splines:
+            from afmid.simulate.triton_kernel import triton_images
+
+            images = triton_images(batch, weights)
+            if progress:
+                progress(images.unsettled.numel())
+            return images
+        law, parts = _Law.of(batch), []
+        for lateral in torch.split(pixels, self._share(batch), dim=-1):
+            fz, unsettled, u, t = self._descend(law, lateral, z, wanted)
+            if wanted:
+                share = max(1, self._share(batch) // z.shape[1])
+                fz = differentiable(fz, u, t, (atoms, springs, lateral, z), share, self._pairs)
             parts.append((weighted(fz, np.asarray(weights, np.float64)), unsettled))
             if progress:
-                progress(lateral[0].numel())
+                progress(unsettled.numel())
         values, unsettled = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return Images(values.reshape(len(batch), *batch.shape[:2], -1), unsettled.reshape(len(batch), *batch.shape[:2]))
 
-    def _descend(self, atoms: Tensor, springs: Tensor, lateral: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vertical force (B, P, Z) at tip bases over `lateral` (2, B, P), and the failures (B, P)."""
-        u = springs[3:].expand(-1, -1, lateral.shape[-1]).contiguous()  # (3, B, P) tip base to probe
+    @torch.no_grad()
+    def jacobian(self, batch: Batch, weights: ArrayLike = (1.0,)) -> Tensor:
+        """Return ∂values/∂positions (B, X, Y, Z', N, 3) of the values of `batch_images`, in one pass over the pairs."""
+        law, pixels, parts = _Law.of(batch), batch.pixels(), []
+        z = batch.z - law.springs[5]
+        share = max(1, self._share(batch) // z.shape[1])
+        for lateral in torch.split(pixels, self._share(batch), dim=-1):
+            _, _, u, t = self._descend(law, lateral, z, tangents=True)
+            x = u + base_positions(lateral, z)
+            for at, w in zip(torch.split(x, share, dim=2), torch.split(t, share, dim=2), strict=True):
+                columns = sample_columns(law.atoms, *at.flatten(2), *w.flatten(2))[:3]
+                by_height = torch.stack(columns, dim=1).reshape(len(batch), 3, -1, *at.shape[2:])  # (B, 3, N, p, Z)
+                parts.append(weighted(by_height, np.asarray(weights, np.float64)).permute(0, 3, 4, 2, 1))
+        return torch.cat(parts, dim=1).reshape(len(batch), *batch.shape[:2], -1, law.atoms.shape[2], 3)
+
+    def _share(self, batch: Batch) -> int:
+        """Return how many pixels of each scene are held at once."""
+        atoms = batch.positions.shape[1] + (SPLINE if batch.splines else 0)
+        return max(1, self.chunk // (len(batch) * atoms))
+
+    @torch.no_grad()
+    def _descend(
+        self, law: _Law, lateral: Tensor, z: Tensor, tangents: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the vertical force (B, P, Z) at tip bases over `lateral` (2, B, P), the failures (B, P), and if
+        `tangents` where the probe rests and its tangents (3, B, P, Z) as `Force` takes them.
+        """
+        rest = _rest if law.splines else self._rest  # a spline takes minutes to compile, and gains little
+        u = law.springs[3:].expand(-1, -1, lateral.shape[-1]).contiguous()  # (3, B, P) tip base to probe
         history: list[Tensor] = []
-        out, lost = [], torch.zeros_like(lateral[0], dtype=torch.int32)
+        out, rests, lost = [], [], torch.zeros_like(lateral[0], dtype=torch.int32)
         for k in range(z.shape[1]):
             if len(history) == 3:
                 u = u + (2 * history[2] - 3 * history[1] + history[0]).clamp(-GUESS, GUESS)
             elif len(history) == 2:
                 u = u + (history[1] - history[0]).clamp(-GUESS, GUESS)
             base = torch.cat([lateral, z[None, :, k, None].expand(1, *lateral.shape[1:])])
-            u, fz, going = self._relax(atoms, springs, base, u)
+            u, fz, unsettled = self._relax(law, base, u)
             history = [*history[-2:], u]
-            lost += going.int()
+            lost += unsettled.int()
+            if tangents:
+                t, fz = rest(law, base, u)
+                rests.append(torch.stack([u, t]))
             out.append(fz)
-        return torch.stack(out, dim=-1), lost
+        u, t = torch.stack(rests, dim=-1) if tangents else (lateral, lateral)
+        return torch.stack(out, dim=-1), lost, u, t
 
-    def _relax(self, atoms: Tensor, springs: Tensor, base: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _relax(self, law: _Law, base: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return where the probe rests (3, B, P), the vertical force there (B, P), and where it did not settle."""
+        step = _step if law.splines else self._step
         zeros = torch.zeros_like(base)
-        # rows: base 0–2, u 3–5, last step 6–8, last force · last step 9, reach 10, vertical force 11, going on 12
+        # rows: base 0–2, u 3–5, last step 6–8, last force · last step 9, reach 10, vertical force 11, and 12 the force
+        # that is left on the probe, 0 once it has settled
         state = torch.cat([base, u, zeros, zeros[:1], zeros[:1] + REACH, zeros[:1], zeros[:1] + 1])
         part, where = state, None
         for _ in range(ITERATIONS):
-            part = self._step(part, atoms, springs)
+            part = step(part, law)
             if where is not None:
                 state.scatter_(2, where.expand_as(part), part)
             else:
@@ -116,46 +189,16 @@ class TorchSimulator:
             going = min(-(-going // 64) * 64, state.shape[2])  # in steps of 64, so that few shapes occur
             where = state[12].topk(going, dim=1).indices[None]  # (1, B, going): some settled ones fill up
             part = state.gather(2, where.expand(len(state), -1, -1))
-        return state[3:6], state[11], state[12] > 0
+        excused = UNSETTLED if self.dtype == torch.float64 else 0  # its goal is beyond what every soft point can reach
+        return state[3:6], state[11], state[12] > excused
 
 
-def _sample(atoms: Tensor, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-    """Return force (3) and Hessian (xx, yy, zz, xy, xz, yz) of the sample, each (B, P), at probes (B, P)."""
-    dx, dy, dz = x[:, None] - atoms[0], y[:, None] - atoms[1], z[:, None] - atoms[2]  # (B, N, P)
-    i2 = 1 / (dx * dx + dy * dy + dz * dz).clamp(min=FLOOR)
-    i6 = i2 * i2 * i2
-    i3 = i2 * i2.sqrt()
-    i8 = i6 * i2
-    repulsion = atoms[4] * i6
-    monopole, q5 = atoms[5] * i3, atoms[6] * i3 * i2
-    z2 = dz * dz * i2
-    a = (atoms[3] - repulsion) * i8 - monopole + q5 * (3 - 15 * z2)
-    b = (14 * repulsion - 8 * atoms[3]) * (i8 * i2) + 3 * monopole * i2 + q5 * i2 * (105 * z2 - 15)
-    c = -30 * q5 * dz * i2
-    d = 6 * q5
-    bx, by = b * dx, b * dy
-    az = a + d
-    return (
-        -(a * dx).sum(1), -(a * dy).sum(1), -(az * dz).sum(1),
-        (a + bx * dx).sum(1), (a + by * dy).sum(1), (az + (b * dz + 2 * c) * dz).sum(1),
-        (bx * dy).sum(1), (bx * dz + c * dx).sum(1), (by * dz + c * dy).sum(1),
-    )  # fmt: skip
-
-
-def _step(state: Tensor, atoms: Tensor, tip: Tensor) -> Tensor:
+def _step(state: Tensor, law: _Law) -> Tensor:
     """Return the state (13, B, P) after one Newton step; settled probes stay where they are."""
-    bx, by, bz, ux, uy, uz, lx, ly, lz, gain, reach, _, going = state.unbind()
-    lateral, radial, length, rest_x, rest_y, _ = tip.unbind()
-    fx, fy, fz, hxx, hyy, hzz, hxy, hxz, hyz = _sample(atoms, bx + ux, by + uy, bz + uz)
-    r2 = ux * ux + uy * uy + uz * uz
-    stretch = radial * (1 - length * r2.rsqrt())
-    along = radial * length * r2.rsqrt() / r2
-    gx = fx - lateral * (ux - rest_x) - stretch * ux
-    gy = fy - lateral * (uy - rest_y) - stretch * uy
-    gz = fz - stretch * uz
-    jxx, jyy = hxx + lateral + stretch + along * ux * ux, hyy + lateral + stretch + along * uy * uy
-    jzz = hzz + stretch + along * uz * uz
-    jxy, jxz, jyz = hxy + along * ux * uy, hxz + along * ux * uz, hyz + along * uy * uz
+    bx, by, bz, ux, uy, uz, lx, ly, lz, gain, reach, _, left = state.unbind()
+    sample = law.sample(bx + ux, by + uy, bz + uz)
+    field = (pull + spring for pull, spring in zip(sample, spring_field(law.springs, ux, uy, uz), strict=True))
+    gx, gy, gz, jxx, jyy, jzz, jxy, jxz, jyz = field
 
     # the stiff direction z is eliminated; the two soft ones are solved in their own axes
     p = jzz.abs().clamp(min=0.2)
@@ -168,7 +211,7 @@ def _step(state: Tensor, atoms: Tensor, tip: Tensor) -> Tensor:
     sin = torch.copysign(torch.sqrt((0.5 - half / (2 * root)).clamp(min=0)), sxy)
     first = (cos * rx + sin * ry) / high.abs().clamp(min=SOFTEST)
     second = (cos * ry - sin * rx) / low.abs().clamp(min=SOFTEST)
-    second = torch.where(low < RIDGE, torch.copysign(second.abs().clamp(min=0.05), second), second)
+    second = torch.where(low < RIDGE, torch.copysign(second.abs().clamp(min=OFF_RIDGE), second), second)
     ex, ey = cos * first - sin * second, sin * first + cos * second
     ez = (gz - jxz * ex - jyz * ey) / p
 
@@ -178,8 +221,14 @@ def _step(state: Tensor, atoms: Tensor, tip: Tensor) -> Tensor:
     share = (reach / size.clamp(min=1e-12)).clamp(max=1)
     ex, ey, ez = share * ex, share * ey, share * ez
     g = torch.sqrt(gx * gx + gy * gy + gz * gz)
-    settled = (low > RIDGE) & ((g < SETTLED) | ((size * share < LAST_STEP) & (g < 30 * SETTLED)))
-    fz = fz - (hxz * ex + hyz * ey + hzz * ez)  # to first order, the force after the step
-    after = torch.stack([bx, by, bz, ux + ex, uy + ey, uz + ez, ex, ey, ez,
-                         gx * ex + gy * ey + gz * ez, reach, fz, (~settled).to(fz.dtype)])  # fmt: skip
-    return torch.where(going > 0, after, state)
+    enough = SETTLED_DOUBLE if g.dtype == torch.float64 else SETTLED
+    settled = (low > RIDGE) & (size * share < LAST_STEP) & (g < enough)
+    fz = sample[2] - (sample[7] * ex + sample[8] * ey + sample[5] * ez)  # to first order, the force after the step
+    gain, left_now = gx * ex + gy * ey + gz * ez, torch.where(settled, 0, g.clamp(min=1e-30))
+    after = torch.stack([bx, by, bz, ux + ex, uy + ey, uz + ez, ex, ey, ez, gain, reach, fz, left_now])
+    return torch.where(left > 0, after, state)
+
+
+def _rest(law: _Law, base: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tangent (3, B, P) and the vertical force (B, P) at probes u (3, B, P)."""
+    return tangent(law.sample(*(base + u).unbind()), spring_field(law.springs, *u.unbind()))

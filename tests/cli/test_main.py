@@ -52,7 +52,7 @@ def test_the_examples_in_the_help_use_commands_and_options_that_exist(name: str)
     context = group.make_context("afmid", [], resilient_parsing=True)
     text = (group.get_command(context, name) if name else group).help or ""
     examples = [line.strip() for line in text.split("\b")[-1].split("\n\n")[0].splitlines() if line.strip()]
-    assert 2 <= len(examples) <= 3
+    assert 2 <= len(examples) <= 5
     for example in examples:
         for part in example.split("|"):
             words = [word for word in shlex.split(part) if not word.startswith("AFMID_")]
@@ -108,5 +108,5 @@ def test_a_bug_keeps_its_traceback_as_python_writes_it(afmid, stranger, scan: Pa
 
 def test_verbose_tells_more_on_stderr_and_nothing_on_stdout(afmid, tmp_path: Path) -> None:
     done = afmid("--verbose", "simulate", "benzene", "--pixels", "8", "--heights", "1", "-o", tmp_path / "scan.npz")
-    assert b"afmid: engine: torch" in done.stderr
+    assert b"afmid: engine: " in done.stderr
     assert done.stdout == b""

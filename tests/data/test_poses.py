@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from pydantic import ValidationError
 
-from afmid.data.poses import SceneRanges, draw_pose, draw_scene, entropy, random_rotation
+from afmid.data.poses import SceneRanges, draw_pose, draw_scene, entropy, posed, random_rotation
 from afmid.molecule import Molecule
 from afmid.simulate import SimulationOptions
 from afmid.units import N_per_m
@@ -88,3 +88,23 @@ def test_scenes_stay_in_their_ranges_and_repeat_under_a_seed():
         assert (np.abs(middle - [scene.x.mean(), scene.y.mean()]) <= 2.0).all()
     closest = [scene.z[-1] for scene in scenes]
     assert np.ptp(closest) > 0.3
+
+
+def test_a_molecule_that_is_asked_to_lie_flat_does_so_on_either_side_and_any_way_round():
+    poses = [posed(UPRIGHT, "flat", 0, i).positions for i in range(40)]
+    assert max(np.ptp(positions[:, 2]) for positions in poses) < 1e-9
+    turns = [np.arctan2(*(positions[0] - positions.mean(0))[1::-1]) for positions in poses]
+    assert np.abs(np.exp(1j * np.array(turns)).mean()) < 0.4
+    chirality = [np.cross(p[0] - p[3], p[1] - p[4])[2] > 0 for p in poses]
+    assert 10 < sum(chirality) < 30
+
+
+def test_poses_by_entropy_show_more_than_random_ones():
+    chosen = [entropy(posed(UPRIGHT, "entropy", 0, i)) for i in range(200)]
+    rng = np.random.default_rng(0)
+    random = [entropy(UPRIGHT.turned(random_rotation(rng))) for _ in range(200)]
+    assert np.mean(chosen) > np.mean(random) + 1
+
+
+def test_a_pose_as_given_is_the_molecule_itself():
+    assert posed(UPRIGHT, "as-given", 0, 0) is UPRIGHT

@@ -56,7 +56,8 @@ def test_each_molecule_has_its_conformers_under_seeds_of_their_own():
 
 
 def test_a_molecule_that_takes_too_long_costs_itself_alone():
-    progress = last([Row("C"), Row("C" * 80), Row("O")], jobs=2, timeout_s=0.5)  # C80H162 takes seconds
+    rows = [Row("C"), Row("C" * 80), Row("O")]  # C80H162 takes seconds for each conformer
+    progress = last(rows, conformers=4, jobs=2, timeout_s=2.0)
     assert progress.failed == {"timeout": 1}
     assert progress.pack.smiles == ("C", "O")
 

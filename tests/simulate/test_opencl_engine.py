@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from afmid.errors import DataError
 from afmid.molecule import Molecule
-from afmid.simulate import TIPS, Scene, Tip, oscillation_weights
+from afmid.simulate import TIPS, Scene, Tip, newton, oscillation_weights
 from afmid.simulate.oscillation import weighted
 from afmid.simulate.reference import forces
 from afmid.units import N_per_m
@@ -85,6 +85,19 @@ def test_pixels_side_by_side_give_what_pixels_alone_give(engine, bent, lanes, mo
     assert np.quantile(np.abs(fz - reference), 0.98) < 5e-5
 
 
+@pytest.mark.parametrize("tip", [Tip(), Tip(charge=-0.1, quadrupole=0.02, offset=(0.2, 0.1))], ids=["CO", "charged"])
+def test_a_potential_takes_the_place_of_the_charges(engine, bent, waves, tip):
+    scene = Scene(bent, tip, X, Y, Z, waves)
+    reference, _ = forces(scene)
+    without, shift = Scene(bent, tip, X, Y, Z), (1, 2, 3)
+    shifted = Scene(bent.moved(shift), tip, X + 1, Y + 2, Z + 3, waves.moved(shift))
+    bare, fz, fz_shifted = engine.images([without, scene, shifted]).values.numpy()
+    assert_allclose(fz, reference, atol=2e-5)
+    assert_allclose(fz_shifted, reference, atol=2e-5)
+    assert_allclose(bare, engine.images([without]).values[0], atol=1e-6)
+    assert np.abs(fz - bare).max() > 1e-3  # the potential is felt
+
+
 def test_progress_tells_of_every_pixel_once_and_launches_in_parts_change_nothing(engine, bent, monkeypatch):
     scenes = [Scene(bent, Tip(), X, Y, Z)] * 2
     whole, told = engine.images(scenes), []
@@ -95,10 +108,14 @@ def test_progress_tells_of_every_pixel_once_and_launches_in_parts_change_nothing
     assert torch.equal(parts.values, whole.values)
 
 
-def test_a_probe_inside_an_atom_is_counted_and_gives_finite_images(engine, bent):
-    values, unsettled = engine.images([Scene(bent, Tip(), X, Y, Z - 3)])
-    assert torch.isfinite(values).all()
-    assert unsettled.shape == (1, 12, 10)
+def test_images_stay_finite_inside_the_atoms(engine, bent):
+    assert torch.isfinite(engine.images([Scene(bent, Tip(), X, Y, Z - 3)]).values).all()
+
+
+def test_a_probe_that_finds_no_rest_is_counted(engine, bent, monkeypatch):
+    monkeypatch.setattr(newton, "ITERATIONS", 1)
+    monkeypatch.setattr(engine, "kernels", Kernels(engine.kernels.context))
+    assert engine.images([Scene(bent, Tip(), X, Y, Z)]).unsettled.sum() > 100
 
 
 def test_what_cannot_be_simulated_is_refused_in_words(engine, bent):

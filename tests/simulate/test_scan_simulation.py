@@ -1,6 +1,7 @@
 """From molecules and settings to scans."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from afmid.molecule import Molecule
 from afmid.plugins import checked
 from afmid.scan import ABOVE_ATOM
 from afmid.simulate import TIPS, Scene, SimulationOptions, Tip, frequency_shift, load_engine, probe_forces, simulate
+from afmid.simulate.potential import Potential
 from afmid.simulate.scan_simulation import closest_height
 from afmid.units import N_per_m
 
@@ -100,8 +102,8 @@ def test_a_molecule_wider_than_the_scan_is_said(caplog):
 
 
 def test_engines_devices_and_their_options_are_looked_up_by_name():
-    assert load_engine()[0].name == "torch"
-    assert load_engine("torch", "cpu", ["precision=double"])[1].dtype.itemsize == 8
+    for name in ("torch", "auto"):  # of the engines only torch has this option
+        assert load_engine(name, "cpu", ["precision=double"])[1].dtype.itemsize == 8
     with pytest.raises(UsageError, match="no engine 'tourch'; did you mean 'torch'"):
         load_engine("tourch")
     with pytest.raises(UsageError, match="no device 'gpu'"):
@@ -111,6 +113,26 @@ def test_engines_devices_and_their_options_are_looked_up_by_name():
             load_engine(name, "cpu", ["precison=double"])
 
 
+def test_auto_takes_opencl_on_a_cpu():
+    pytest.importorskip("pyopencl", reason="pyopencl is not installed; it comes with afmid[opencl]")
+    assert load_engine("auto", "cpu")[0].name == "opencl"
+
+
 def test_heights_that_ascend_are_refused(bent):
     with pytest.raises(DataError, match="must descend"):
         Scene(bent, Tip(), np.zeros(1), np.zeros(1), np.array([3.0, 3.1]))
+
+
+def test_a_potential_goes_where_its_molecule_goes_and_a_scan_beyond_its_cell_is_said(bent, caplog):
+    waves = np.meshgrid(*[2 * np.pi * np.arange(60) / 60] * 3, indexing="ij")
+    potential = Potential(np.cos(waves[0]) * np.sin(waves[1] + waves[2]), np.array([-8.0, -8, -8]), 16 * np.eye(3))
+    _, simulator = load_engine("torch", "cpu")
+    scan = next(simulate([bent], SMALL, simulator, potential=potential))
+    assert not caplog.records
+    above = replace(potential, origin=potential.origin + np.array([0, 0, 5]))
+    lifted = next(simulate([bent.moved((0.0, 0.0, 5.0))], SMALL, simulator, potential=above))
+    assert_allclose(lifted.df, scan.df, atol=2e-3)
+    assert np.abs(scan.df - next(simulate([bent], SMALL, simulator)).df).max() > 0.1
+    with caplog.at_level(logging.WARNING):
+        next(simulate([bent], SMALL.model_copy(update={"size": 15.0}), simulator, potential=potential))
+    assert "comes within 2 Å of the ends of its potential's cell" in caplog.text

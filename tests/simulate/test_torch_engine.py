@@ -13,8 +13,9 @@ from afmid.errors import DataError
 from afmid.molecule import Molecule
 from afmid.simulate import TIPS, Scene, Tip, frequency_shift
 from afmid.simulate.batch import Batch
-from afmid.simulate.reference import forces, sample_law, tip_law
-from afmid.simulate.torch_engine import TorchSimulator
+from afmid.simulate.gradient import LONGEST
+from afmid.simulate.reference import TOLERANCE, forces, sample_law, tip_law
+from afmid.simulate.torch_engine import TorchSimulator, _Law
 from afmid.units import N_per_m
 
 X, Y = np.linspace(-3.07, 3.03, 12), np.linspace(-2.91, 3.11, 10)
@@ -39,6 +40,15 @@ def test_single_and_double_precision_agree(bent):
     single, double = (TorchSimulator(precision=p).images([scene]).values for p in ("single", "double"))
     assert double.dtype == torch.float64
     assert_allclose(single, double, atol=5e-5)
+
+
+def test_double_precision_is_the_reference_to_the_last_digits(bent):
+    scene = Scene(bent, Tip(charge=-0.05), X, Y, Z)
+    (fz, unsettled), (reference, _) = TorchSimulator(precision="double").images([scene]), forces(scene)
+    same = np.abs(fz[0].numpy() - reference).max(-1) < 1e-3  # elsewhere the probe snapped to the other side of an atom
+    assert same.mean() > 0.99
+    assert_allclose(fz[0].numpy()[same], reference[same], atol=(LONGEST + 1) * TOLERANCE)  # what the reference leaves
+    assert not unsettled.any()
 
 
 def test_a_batch_equals_its_members_whatever_the_chunk(bent):
@@ -69,19 +79,29 @@ def test_moving_or_turning_molecule_and_scan_together_changes_nothing(shift, qua
 
 
 def test_the_probe_has_settled_everywhere_also_closer_than_usual(bent):
-    """Where the engine says it is, the residual force on the probe is under 1e-3 eV/Å by the float64 law."""
-    engine = TorchSimulator(precision="double")
-    batch = Batch.of([Scene(bent, Tip(), X, Y, Z - 0.7)], torch.float64)
-    atoms, springs, pixels = batch.atoms()[..., None], batch.springs()[..., None], batch.pixels()
-    centred = replace(bent, positions=batch.positions[0].numpy())
-    u = springs[3:].expand(-1, -1, pixels.shape[-1])
-    for z in (batch.z - springs[5])[0]:
+    """Where the engine says it is, the residual force on the probe is under 1e-4 eV/Å by the float64 law."""
+    engine = TorchSimulator()
+    batch = Batch.of([Scene(bent, Tip(), X, Y, Z - 0.7)])
+    law, pixels = _Law.of(batch), batch.pixels()
+    centred = replace(bent, positions=batch.positions[0].double().numpy())
+    u = law.springs[3:].expand(-1, -1, pixels.shape[-1])
+    for z in (batch.z - law.springs[5])[0]:
         base = torch.cat([pixels, z.expand(1, *pixels.shape[1:])])
-        u, _, unsettled = engine._relax(atoms, springs, base, u)
+        u, _, unsettled = engine._relax(law, base, u)
         assert not unsettled.any()
-        below, at = base[:, 0].T.numpy(), u[:, 0].T.numpy()
+        below, at = base[:, 0].T.double().numpy(), u[:, 0].T.double().numpy()
         residual = np.linalg.norm(sample_law(centred, Tip(), below + at)[1] + tip_law(Tip(), at)[1], axis=1)
-        assert residual.max() < 1e-3
+        assert residual.max() < 1e-4
+
+
+def test_a_potential_takes_the_place_of_the_charges(bent, waves):
+    tip = Tip(charge=-0.1, quadrupole=0.02, offset=(0.2, 0.1))
+    with_potential, without = Scene(bent, tip, X, Y, Z, waves), Scene(bent, tip, X, Y, Z)
+    reference, _ = forces(with_potential)
+    fz, bare = TorchSimulator().images([with_potential, without]).values.numpy()
+    assert_allclose(fz, reference, atol=2e-5)
+    assert_allclose(bare, TorchSimulator().images([without]).values[0], atol=5e-5)
+    assert np.abs(fz - bare).max() > 1e-3  # the potential is felt
 
 
 def test_grids_of_two_shapes_in_a_batch_are_refused(bent):

@@ -5,6 +5,7 @@ typedef float real;
 typedef int whole;
 #define LOAD(address) (*(address))
 #define STORE(value, address) (*(address) = (value))
+#define TO_WHOLE(value) ((int)(value))
 #define ANY(condition) (condition)
 #define NOT(condition) (!(condition))
 #else
@@ -14,6 +15,7 @@ typedef VECTOR(float, LANES) real;
 typedef VECTOR(int, LANES) whole;
 #define LOAD(address) VECTOR(vload, LANES)(0, address)
 #define STORE(value, address) VECTOR(vstore, LANES)(value, 0, address)
+#define TO_WHOLE(value) VECTOR(convert_int, LANES)(value)
 #define ANY(condition) any(condition)
 #define NOT(condition) (~(condition))
 #endif

@@ -4,6 +4,7 @@
 // Global size: (blocks of pixels, scenes). Units: Å, eV. `images` is scratch: `count` values for each lane of the work group.
 __kernel __attribute__((vec_type_hint(real)))
 void scan(__global const float8 *atoms, __global const int *first_atom, __global const tip *tips,
+          __global const lattice *lattices, __global const float *coefficients,
           __global const float *xs, __global const float *ys, __global const float *zs, __constant const float *weights,
           const int nx, const int ny, const int heights, const int span,
           __global float *values, __global int *unsettled, __local float *scratch)
@@ -49,6 +50,9 @@ void scan(__global const float8 *atoms, __global const int *first_atom, __global
             vector probe = {base.x + u.x, base.y + u.y, base.z + u.z}, g;
             matrix h;
             sample_law(probe, atoms + start, atom_count, &g, &h);
+#ifdef POTENTIAL
+            add_potential(lattices[scene], coefficients, probe, &g, &h);
+#endif
             const real pull = g.z, hxz = h.xz, hyz = h.yz, hzz = h.zz;
             add_springs(t, u, &g, &h);
             real low;
@@ -58,9 +62,7 @@ void scan(__global const float8 *atoms, __global const int *first_atom, __global
             e.x *= shortened;
             e.y *= shortened;
             e.z *= shortened;
-            const real force = sqrt(dot3(g, g));
-            const whole settled = low > RIDGE
-                && (force < SETTLED || (size * shortened < LAST_STEP && force < 30.0f * SETTLED));
+            const whole settled = low > RIDGE && size * shortened < LAST_STEP && dot3(g, g) < SETTLED * SETTLED;
             const real after = pull - fma(hxz, e.x, fma(hyz, e.y, hzz * e.z));  // to first order, after the step
             fz = going ? after : fz;
             u.x = going ? u.x + e.x : u.x;

@@ -1,0 +1,250 @@
+"""Many molecules, one after the other: from files, folders, lists of SMILES and packs; each read in its turn."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from afmid.data.pack import MoleculePack, read_pack
+from afmid.data.prepare import Row, read_smiles_list
+from afmid.errors import DataError, UsageError
+from afmid.io.molecules import WRITERS, read_molecule
+from afmid.io.stream import STREAM
+from afmid.molecule import Molecule
+
+log = logging.getLogger(__name__)
+
+PACK = ".npz"
+LISTS = re.compile(r"\.(csv|smi|smiles|txt)(\.gz)?$", re.I)
+FILES = tuple(WRITERS)  # those that are read are those that are written
+DIGITS = 6  # of the number of a molecule in a list or a pack, at least
+LONGEST = 100  # letters of a name, which more is added to
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A molecule to come.
+
+    Attributes:
+        name: unique among the entries of a command, and fit for a file's name.
+        what: what messages add to the name, such as its SMILES, or "".
+        load: reads or embeds it; can be pickled. Raises DataError.
+    """
+
+    name: str
+    what: str
+    load: Callable[[], Molecule]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.what})" if self.what else self.name
+
+
+@dataclass(frozen=True)
+class Source:
+    """The molecules that one argument stands for.
+
+    Attributes:
+        count: how many there are.
+        entries: yields them, from the first one at each call; little is held in memory.
+        several: a folder, a list or a pack, however many it holds.
+        at_hand: nothing is left to be read or embedded.
+    """
+
+    count: int
+    entries: Callable[[], Iterator[Entry]]
+    several: bool = True
+    at_hand: bool = False
+
+
+class _Names:
+    """Gives each molecule a name of its own, in any case of the letters, for some file systems see none.
+
+    A molecule of a list or pack is called STEM-000123; only such stems are remembered, not their members.
+    """
+
+    def __init__(self) -> None:
+        self._single: set[str] = set()
+        self._stems: set[str] = set()
+        self._following: dict[str, int] = {}
+
+    def single(self, name: str) -> str:
+        """Return a name for one molecule."""
+        return self._free(name, lambda free: free in self._single or _stem(free) in self._stems, self._single)
+
+    def stem(self, name: str) -> str:
+        """Return a name for the members of a list or pack to begin with."""
+        stems = {_stem(single) for single in self._single}
+        return self._free(name, lambda free: free in self._stems or free in stems, self._stems)
+
+    def _free(self, name: str, clashes: Callable[[str], bool], taken: set[str]) -> str:
+        name = re.sub(r"[^\w.+-]+", "_", name).strip("_.")[:LONGEST] or "molecule"
+        for i in count(self._following.get(name.lower(), 1)):
+            free = name if i == 1 else f"{name}-{i}"
+            if not clashes(free.lower()):
+                break
+        self._following[name.lower()] = i + 1
+        taken.add(free.lower())
+        return free
+
+
+def _stem(name: str) -> str:
+    """Return what a name begins with that looks like a member's; a name that does not is its own."""
+    return re.sub(rf"-\d{{{DIGITS},}}$", "", name)
+
+
+def open_sources(
+    texts: Sequence[str], split: str | None = None, known: Mapping[str, Molecule] | None = None
+) -> list[Source]:
+    """Return the molecules that each text stands for.
+
+    A text is a molecule file, a folder of such files (in the order of their names), a list of SMILES, a molecule pack
+    (each conformer), "-" for a molecule from stdin, a SMILES, or a name. Members of lists and packs are named by the
+    file and their number from 0.
+
+    Args:
+        texts: as typed; a folder whose name is a molecule's too is meant where it is written with a slash.
+        split: take of lists and packs only the molecules of this split, such as "test".
+        known: molecules of texts, files, that have been read already.
+
+    Raises:
+        DataError: one of them is none of these, or holds no molecule.
+        UsageError: stdin is named twice, or a split is asked of what has none.
+    """
+    if list(texts).count(STREAM) > 1:
+        raise UsageError("stdin (-) can be read only once")
+    names = _Names()
+    known = known or {}
+    sources = [
+        _single(names.single(Path(text).stem), partial(_known, known[text]), at_hand=True)
+        if text in known
+        else _open(text, split, names)
+        for text in texts
+    ]
+    if split is not None and not any(_is_table(text) for text in texts):
+        raise UsageError("--split is for lists of SMILES and molecule packs")
+    return sources
+
+
+def _open(text: str, split: str | None, names: _Names) -> Source:
+    path = Path(text)
+    if _is_folder(text):
+        return _folder(path, names)
+    if not _is_file(text):
+        return _words(text, names)
+    if path.suffix.lower() == PACK:
+        return _pack(path, split, names)
+    if LISTS.search(path.name):
+        return _list(path, split, names)
+    return _single(names.single(path.stem), partial(read_molecule, path))
+
+
+def _is_table(text: str) -> bool:
+    return _is_file(text) and bool(LISTS.search(text) or text.lower().endswith(PACK))
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).exists() and not Path(text).is_dir()
+    except (OSError, ValueError):  # too long for a file name, or with a NUL
+        return False
+
+
+def _is_folder(text: str) -> bool:
+    """Return whether a folder is meant: one is there, and its name alone is no molecule."""
+    try:
+        if not text.strip() or not Path(text).is_dir():
+            return False
+    except (OSError, ValueError):
+        return False
+    if "/" in text or "\\" in text or text.startswith("."):
+        return True
+    from afmid import chem
+
+    try:
+        if not chem.find_named(text):
+            chem.formula(text)
+    except DataError:
+        return True
+    log.warning("%s: read as a molecule; for the folder of that name write %s/", text, text)
+    return False
+
+
+def _words(text: str, names: _Names) -> Source:
+    """Return the molecule from stdin, or that of a name or a SMILES; another text is refused at once."""
+    from afmid import chem
+
+    try:
+        named = None if text == STREAM else chem.find_named(text)
+        name = named[0] if named else chem.formula(text)
+    except DataError:  # stdin, which other processes do not have; or nothing, and this says what was tried
+        molecule = read_molecule(text)
+        return _single(names.single(molecule.name or "molecule"), partial(_known, molecule), at_hand=True)
+    return _single(names.single(name), partial(read_molecule, text))
+
+
+def _folder(path: Path, names: _Names) -> Source:
+    try:
+        listed = sorted(item.name for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    files = [name for name in listed if name.lower().endswith(FILES)]
+    if not files:
+        raise DataError(f"{path}: holds no molecule files ({', '.join(FILES)})")
+    if skipped := len(listed) - len(files):
+        log.warning("%s: files that are none of %s are skipped: %d", path, ", ".join(FILES), skipped)
+    stems = [names.single(Path(name).stem) for name in files]
+
+    def entries() -> Iterator[Entry]:
+        for name, stem in zip(files, stems, strict=True):
+            yield Entry(stem, "", partial(read_molecule, path / name))
+
+    return Source(len(files), entries)
+
+
+def _list(path: Path, split: str | None, names: _Names) -> Source:
+    def rows() -> Iterator[tuple[int, Row]]:
+        return ((i, row) for i, row in enumerate(read_smiles_list(path)) if split in (None, row.split))
+
+    number = sum(1 for _ in rows())
+    if not number:
+        raise DataError(f"{path}: holds no molecules{f' of the split {split!r}' if split else ''}")
+    stem = names.stem(LISTS.sub("", path.name))
+
+    def entries() -> Iterator[Entry]:
+        for i, row in rows():
+            yield Entry(f"{stem}-{i:0{DIGITS}}", row.smiles[:80], partial(_embedded, row.smiles))
+
+    return Source(number, entries)
+
+
+def _pack(path: Path, split: str | None, names: _Names) -> Source:
+    pack: MoleculePack = read_pack(path)
+    chosen = range(len(pack)) if split is None else pack.conformers(split).tolist()
+    if not len(chosen):
+        there = ", ".join(sorted(set(pack.split))) or "none"
+        raise DataError(f"{path}: holds no molecules{f' of the split {split!r}; it has: {there}' if split else ''}")
+    stem = names.stem(path.stem)
+
+    def entries() -> Iterator[Entry]:
+        for i in chosen:
+            molecule = pack.molecule(i)
+            yield Entry(f"{stem}-{i:0{DIGITS}}", molecule.smiles[:80], partial(_known, molecule))
+
+    return Source(len(chosen), entries, at_hand=True)
+
+
+def _single(name: str, load: Callable[[], Molecule], at_hand: bool = False) -> Source:
+    return Source(1, lambda: iter([Entry(name, "", load)]), several=False, at_hand=at_hand)
+
+
+def _known(molecule: Molecule) -> Molecule:
+    return molecule
+
+
+def _embedded(smiles: str) -> Molecule:
+    from afmid import chem
+
+    return chem.embed(smiles)

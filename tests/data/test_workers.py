@@ -1,0 +1,68 @@
+"""Work in other processes: nothing of it depends on how many there are, and nothing hangs."""
+
+import logging
+import multiprocessing
+import os
+import time
+from itertools import count, islice
+
+import pytest
+
+from afmid.data.workers import AHEAD, Lost, in_order
+from afmid.errors import DataError
+
+
+def square(number: int) -> int:
+    if number == 3:
+        raise DataError("three is refused")
+    logging.getLogger("afmid.test").warning("squared %d", number)
+    return number * number
+
+
+def die(number: int) -> int:
+    return os._exit(9) if number == 1 else number
+
+
+def stick(number: int) -> int:
+    return time.sleep(600) if number == 1 else number  # type: ignore[return-value,func-returns-value]
+
+
+def fail(number: int) -> int:
+    raise ZeroDivisionError("a bug")
+
+
+def told(function, jobs: int) -> list[tuple[int, str]]:
+    return [(task, str(value)) for task, value in in_order(function, range(5), jobs)]
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 2])
+def test_results_and_warnings_come_in_the_order_of_the_tasks(jobs: int, caplog) -> None:
+    results = told(square, jobs)
+    assert results == [(0, "0"), (1, "1"), (2, "4"), (3, "three is refused"), (4, "16")]
+    assert caplog.messages == ["squared 0", "squared 1", "squared 2", "squared 4"]
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "why"), [(die, "crash", "its process died"), (stick, "timeout", "took longer than 2 s")]
+)
+def test_a_task_that_ends_its_process_fails_alone(function, kind: str, why: str) -> None:
+    zero, one, *others = (value for _, value in in_order(function, range(5), 2, patience_s=2.0))
+    assert [zero, *others] == [0, 2, 3, 4]
+    assert isinstance(one, Lost)
+    assert (one.kind, str(one)) == (kind, why)
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_bug_is_raised_as_it_is(jobs: int) -> None:
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        told(fail, jobs)
+
+
+def test_tasks_without_end_are_drawn_a_few_ahead_and_closing_leaves_no_process() -> None:
+    drawn: list[int] = []
+    tasks = (drawn.append(i) or i for i in count())
+    results = in_order(abs, tasks, 2)
+    assert [value for _, value in islice(results, 5)] == [0, 1, 2, 3, 4]
+    assert len(drawn) <= 5 + 2 * AHEAD
+    results.close()
+    assert multiprocessing.active_children() == []
