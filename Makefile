@@ -30,7 +30,7 @@ scores: $(VENV)/installed
 benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/simulate.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/scaling.py --page docs/reference/benchmarks.md
-	$(BIN)/python tests/benchmarks/gradient.py
+	$(BIN)/python tests/benchmarks/gradient.py --page docs/reference/benchmarks.md
 
 $(VENV)/installed: $(SOURCES)
 	@echo "installing afmid into $(VENV); the first time takes a few minutes"

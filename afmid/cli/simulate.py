@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from afmid.cli.options import Device, Force, Settings, registry, with_options
-from afmid.cli.output import STANDARD, check_binary_stdout, check_file, is_folder, note, with_folder
-from afmid.cli.progress import few_warnings, scan_bar
+from afmid.cli.output import (
+    STANDARD,
+    check_binary_stdout,
+    check_file,
+    few_warnings,
+    is_folder,
+    note,
+    scan_bar,
+    with_folder,
+)
 from afmid.data.poses import Pose
 from afmid.errors import DataError, UsageError
 from afmid.simulate import SimulationOptions
@@ -137,8 +145,7 @@ def _read_potential(
 def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: Path | None) -> int:
     """Write the scans as they are made, `record` in the meta of each, draw what was asked for; return their number."""
     from afmid.io import write_scan
-    from afmid.report.contact_sheet import MOST, draw_sheet, nearest
-    from afmid.report.picture import draw_scan
+    from afmid.report.picture import MOST_SCANS, draw_scan, draw_sheet, nearest
 
     total = stream.molecules * len(stream.settings)
     done, shown = 0, {}
@@ -151,7 +158,7 @@ def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: 
                 log.info("wrote %s", file)
             elif file != place(""):  # the user named a folder, not the file
                 note(f"wrote {file}")
-            if plot and done <= MOST:
+            if plot and done <= MOST_SCANS:
                 shown[name] = scan if total == 1 else nearest(scan)
     if plot and shown:
         if total == 1:

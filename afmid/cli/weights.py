@@ -11,7 +11,7 @@ import typer
 
 from afmid import weights
 from afmid.cli.options import Force, Json, registry
-from afmid.cli.output import check_file, note, print_json, print_table, progress_console
+from afmid.cli.output import check_file, note, print_json, print_table, progress_console, shows_progress
 from afmid.errors import WeightsError
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="which weights; all where none is named")]
@@ -158,12 +158,11 @@ def _tell(
 @contextmanager
 def _bar(entry: weights.WeightsEntry) -> Iterator[weights.Progress | None]:
     """Draw a progress bar on stderr, where that is a terminal."""
-    console = progress_console()
-    if not console.is_terminal or "NO_COLOR" in os.environ:
+    if not shows_progress():
         yield None
         return
     from rich.progress import Progress
 
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=progress_console(), transient=True) as bar:
         task = bar.add_task(entry.name, total=entry.size)
         yield lambda done, total: bar.update(task, completed=done, total=total)

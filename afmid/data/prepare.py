@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from afmid.data.pack import MAX_ATOMS, MoleculePack, concatenate, misfit
-from afmid.data.workers import Lost, in_order, kept_warnings
+from afmid.data.workers import LostError, in_order, kept_warnings
 from afmid.errors import AfmidError, DataError
 from afmid.molecule import LEARNT, SYMBOLS, Molecule
 
@@ -119,7 +119,7 @@ def prepare(
     noted = 0
     with closing(in_order(make, listed, jobs if jobs > 1 else 0, timeout_s)) as results:
         for done, (row, made) in enumerate(results, 1):
-            if isinstance(made, Lost):
+            if isinstance(made, LostError):
                 made = _Made(failure=made.kind, detail=str(made))
             elif isinstance(made, AfmidError):
                 raise made

@@ -26,7 +26,7 @@ PATIENCE_S = 300.0  # for one task: far beyond what one takes, so that it ends a
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
-class Lost(DataError):
+class LostError(DataError):
     """A task that took too long, or its process with it."""
 
     def __init__(self, message: str, kind: Literal["timeout", "crash"]) -> None:
@@ -45,7 +45,7 @@ def in_order(
         function: a pure function that can be pickled; what it logs at WARNING or above, this process logs.
         tasks: what can be pickled.
         jobs: processes; with 0 all runs in this one. Their number does not change the results, but in a process a task
-            that crashes, or takes longer than `patience_s`, fails alone: it comes with `Lost`.
+            that crashes, or takes longer than `patience_s`, fails alone: it comes with `LostError`.
     """
     if jobs < 1:
         for task in tasks:
@@ -121,9 +121,9 @@ class _Worker(Generic[Task]):
             if self._pipe.poll(self._patience_s):
                 answer: Answer = self._pipe.recv()
                 return answer
-            failure = Lost(f"took longer than {self._patience_s:g} s", "timeout")
+            failure = LostError(f"took longer than {self._patience_s:g} s", "timeout")
         except (EOFError, OSError):
-            failure = Lost("its process died", "crash")
+            failure = LostError("its process died", "crash")
         self._kill()
         return failure, []
 

@@ -5,9 +5,10 @@ Text that comes from a file is drawn as it stands: never as mathematics, cut to 
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 150
 MOST_PIXELS = 640  # of an image along a side: more would not show
 MOST_MAPS = 12
+MOST_SCANS = 60  # on a sheet
 
 WIDTH, LEFT, RIGHT, TOP = 11.0, 0.62, 0.18, 0.4  # inches: the page, its margins, and its title
 LINE, HEAD = 0.19, 0.27  # inches for a line under the title, and for a panel's name
@@ -87,6 +89,29 @@ def draw_scan(scan: Scan, path: Path) -> None:
     panels = _images(scan, most=10)
     title = _line(f"Scan of {scan.source}" if scan.source else "Scan", 80)
     _write(path, scan, title, [_about(scan)], _rows(panels, widest=5, framed=False))
+
+
+def draw_sheet(scans: Mapping[str, Scan], total: int, path: Path) -> None:
+    """Draw the nearest image of each scan under its name, each on its own grey scale.
+
+    Args:
+        scans: by name, MOST_SCANS at most, each with as many pixels.
+        total: of how many these are the first.
+        path: a .png, .pdf or .svg file; written whole or not at all.
+
+    Raises:
+        DataError: on another suffix, or where the file cannot be written.
+    """
+    panels = [_Panel(name, partial(_paint_image, scan=scan, index=-1)) for name, scan in scans.items()]
+    some = next(iter(scans.values()))
+    title = f"{total} scans" if len(scans) == total else f"The first {len(scans)} of {total} scans"
+    about = f"{_line(some.tip, 20)} tip · Δf, the nearest image of each, on its own scale, bright is high"
+    _write(path, some, title, [about], _rows(panels, widest=6, framed=False))
+
+
+def nearest(scan: Scan) -> Scan:
+    """Return a scan of the nearest image alone, which is what a sheet needs of it."""
+    return replace(scan, df=scan.df[:, :, -1:].copy(), z=scan.z[-1:])
 
 
 def draw_identification(scan: Scan, answer: Identification, path: Path) -> None:

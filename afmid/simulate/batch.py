@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from afmid.errors import DataError
 from afmid.simulate.elements import lennard_jones
-from afmid.simulate.scene import Scene
+from afmid.simulate.scene import Scene, shared_shape
 from afmid.simulate.splines import Splines
 from afmid.units import COULOMB
 
@@ -66,8 +65,7 @@ class Batch:
         Raises:
             DataError: grids that differ in shape, or an element without Lennard-Jones parameters.
         """
-        if len({scene.shape for scene in scenes}) != 1:
-            raise DataError("the scenes of a batch need grids of one shape")
+        shared_shape(scenes)
 
         def tensor(values: object) -> Tensor:
             return torch.as_tensor(np.asarray(values, np.float64)).to(device, dtype)

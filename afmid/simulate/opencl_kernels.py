@@ -14,7 +14,7 @@ from afmid.simulate import newton
 from afmid.simulate.reference import FLOOR
 
 FILES = ("lanes", "sample", "potential", "springs", "newton", "scan")  # in the order in which they build on each other
-LAUNCH = 2**31  # atom-pixel-height triples computed at a stretch, between which progress is told: about a second
+LAUNCH = 2**29  # atom-pixel-height triples computed at a stretch, between which progress is told
 GROUP = 64  # work items that a GPU runs together
 LATTICE = np.dtype([  # `lattice` of kernels/potential.cl
     ("start", "i4"), ("count", "3i4"), ("base", "3i4"), ("unused", "i4"),

@@ -18,7 +18,7 @@ from afmid.molecule import Molecule
 from afmid.offers import Images
 from afmid.simulate.elements import lennard_jones
 from afmid.simulate.oscillation import weighted
-from afmid.simulate.scene import Scene
+from afmid.simulate.scene import Scene, shared_shape
 from afmid.simulate.tip import Tip
 from afmid.units import COULOMB
 
@@ -155,6 +155,7 @@ class ReferenceSimulator:
         """Return images as the Simulator protocol says."""
         import torch
 
+        shared_shape(scenes)
         values, unsettled = [], []
         for scene in scenes:
             fz, lost = forces(scene)

@@ -1,5 +1,6 @@
 """Scene: one simulation, a molecule under a tip on a grid of tip positions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,3 +47,15 @@ class Scene:
     def shape(self) -> tuple[int, int, int]:
         """(X, Y, Z)."""
         return len(self.x), len(self.y), len(self.z)
+
+
+def shared_shape(scenes: Sequence[Scene]) -> tuple[int, int, int]:
+    """Return the shape (X, Y, Z) of the grids of scenes that are simulated together.
+
+    Raises:
+        DataError: they differ.
+    """
+    shapes = {scene.shape for scene in scenes}
+    if len(shapes) != 1:
+        raise DataError("the scenes of a batch need grids of one shape")
+    return shapes.pop()

@@ -21,7 +21,7 @@ from afmid.simulate.law import Field, sample_columns, sample_field, spring_field
 from afmid.simulate.newton import GUESS, ITERATIONS, LAST_STEP, OFF_RIDGE, REACH, RIDGE, SETTLED, SOFTEST
 from afmid.simulate.oscillation import weighted
 from afmid.simulate.reference import UNSETTLED
-from afmid.simulate.scene import Scene
+from afmid.simulate.scene import Scene, shared_shape
 from afmid.simulate.splines import Splines, spline_field
 
 SETTLED_DOUBLE = 3e-9  # eV/Å: in place of SETTLED in double precision, which is there to check others
@@ -80,8 +80,7 @@ class TorchSimulator:
         Raises:
             DataError: scenes whose grids differ in shape, or an element without parameters.
         """
-        if len({scene.shape for scene in scenes}) != 1:
-            raise DataError("the scenes of a batch need grids of one shape")
+        shared_shape(scenes)
         parts = [
             self.batch_images(Batch.of(group, self.dtype, self.device), weights, progress)
             for group in groups(scenes, self.chunk)

@@ -1,12 +1,12 @@
 """What the gradient of the torch engine costs: process seconds of one scan on one thread, forward and backward."""
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 
 import cases
 import numpy as np
+import report
 import torch
 
 from afmid.simulate import SimulationOptions
@@ -24,21 +24,19 @@ def main() -> None:
     batch = Batch.of([scene])
     engines = {"eager": TorchSimulator(), "compiled": TorchSimulator(compile=True)}
     grid = " × ".join(map(str, scene.shape))
-    lines = [
-        f"{options.molecule}, {len(scene.molecule)} atoms, {grid} forces: process seconds, median of {options.repeat}",
-        "",
-        "| | forward | forward, gradients wanted | backward | backward / forward, gradients wanted |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for name in options.engines:
         runs = [_run(engines[name], batch, settings) for _ in range(options.repeat + 1)][1:]  # the first one warms up
         forward, wanted, backward = np.median(runs, axis=0)
-        lines.append(f"| {name} | {forward:.3f} | {wanted:.3f} | {backward:.3f} | {backward / wanted:.2f} |")
-    sys.stdout.write("\n".join(lines) + "\n")
+        rows.append([name, f"{forward:.3f}", f"{wanted:.3f}", f"{backward:.3f}", f"{backward / wanted:.2f}"])
+    header = ["", "forward", "forward, gradients wanted", "backward", "backward / forward, gradients wanted"]
+    about = f"{options.molecule}, {len(scene.molecule)} atoms, {grid} forces; seconds of one thread"
+    text = f"{about}, median of {options.repeat}:\n\n{report.table(header, rows)}"
+    report.publish(options, "gradient", [dict(zip(header, row, strict=True)) for row in rows], text, "")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__, timed=False)
     parser.add_argument("--molecule", default="PTCDA", choices=cases.MOLECULES, help="which molecule")
     parser.add_argument("--pixels", type=int, default=64, help="along each side")
     parser.add_argument("--repeat", type=int, default=9, help="how many times")

@@ -1,12 +1,16 @@
 """The machine, tables, and the page of the documentation that they go to."""
 
+import argparse
+import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("afmid", "numpy", "torch", "triton", "pyopencl", "intel-opencl-rt", "pocl-binary-distribution", "ppafm")
 
@@ -55,7 +59,30 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
-def write_block(page: Path, name: str, text: str) -> None:
+def parser(about: str | None, timed: bool = True) -> argparse.ArgumentParser:
+    """Return a parser of the options that the benchmarks share; `timed` ones repeat calls on a device of choice."""
+    made = argparse.ArgumentParser(description=about)
+    made.set_defaults(device="cpu")
+    if timed:
+        made.add_argument("--seconds", type=float, default=5.0, help="for how long calls are repeated")
+        made.add_argument("--device", choices=("cpu", "cuda", "mps"), help="where to simulate")
+    made.add_argument("--json", type=Path, help="file for all figures")
+    made.add_argument("--page", type=Path, help="Markdown page whose block is replaced")
+    return made
+
+
+def publish(options: argparse.Namespace, name: str, rows: Sequence[dict[str, Any]], text: str, opencl: str) -> None:
+    """Write figures and text where `options` say: as JSON, into the block "name device" of a page, and to stdout."""
+    facts = machine(opencl, options.device)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1))
+    text = "\n".join(f"- {fact}: {value}" for fact, value in facts.items()) + f"\n\n{text}"
+    if options.page:
+        _write_block(options.page, f"{name} {options.device}", text)
+    sys.stdout.write(text + "\n")
+
+
+def _write_block(page: Path, name: str, text: str) -> None:
     """Replace what stands between `<!-- name -->` and `<!-- end -->` in a page."""
     before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- {name} -->\n")
     if not mark:

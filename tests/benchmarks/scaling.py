@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import cases
@@ -41,23 +40,12 @@ def main() -> None:
                 opencl = result.opencl or opencl
         sys.stderr.write(f"{json.dumps(row)}\n")
         rows.append(row)
-    machine = report.machine(opencl, options.device)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
-    text = _markdown(rows, options.engines)
-    if options.page:
-        report.write_block(options.page, f"scaling {options.device}", text)
-    sys.stdout.write(text + "\n")
+    report.publish(options, "scaling", rows, _markdown(rows, options.engines), opencl)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--engines", nargs="+", default=ENGINES, help="engines, with options as name:option=value")
-    add("--seconds", type=float, default=5.0, help="for how long calls are repeated")
-    add("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="where to simulate")
-    add("--json", type=Path, help="file for all figures")
-    add("--page", type=Path, help="Markdown page whose block is replaced")
+    parser = report.parser(__doc__)
+    parser.add_argument("--engines", nargs="+", default=ENGINES, help="engines, with options as name:option=value")
     return parser.parse_args()
 
 

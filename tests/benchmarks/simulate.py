@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cases
@@ -41,25 +40,15 @@ def main() -> None:
                     opencl = result.opencl or opencl
                 sys.stderr.write(f"{json.dumps(row)}\n")
                 rows.append(row)
-    machine = report.machine(opencl, options.device)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
-    text = _markdown(machine, rows, options.engines)
-    if options.page:
-        report.write_block(options.page, f"simulate {options.device}", text)
-    sys.stdout.write(text + "\n")
+    report.publish(options, "simulate", rows, _markdown(rows, options.engines), opencl)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = report.parser(__doc__)
     add = parser.add_argument
     add("--engines", nargs="+", default=ENGINES, help="engines, with options as name:option=value, and ppafm:POINTS/Å")
     add("--molecules", nargs="+", default=list(cases.MOLECULES), choices=cases.MOLECULES, help="which molecules")
     add("--batch", type=int, default=16, help="scans per call of afmid's engines; ppafm makes one at a time")
-    add("--seconds", type=float, default=5.0, help="for how long calls are repeated")
-    add("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="where to simulate")
-    add("--json", type=Path, help="file for all figures")
-    add("--page", type=Path, help="Markdown page whose block is replaced")
     return parser.parse_args()
 
 
@@ -95,7 +84,7 @@ def _errors(result: measure.Result, exact: NDArray[np.float64], weights: NDArray
     }  # fmt: skip
 
 
-def _markdown(machine: dict[str, str], rows: list[dict[str, Any]], engines: list[str]) -> str:
+def _markdown(rows: list[dict[str, Any]], engines: list[str]) -> str:
     samples = {(row["molecule"], row["tip"]): f"{row['molecule']} ({row['atoms']} atoms), {row['tip']}" for row in rows}
     found = {(row["molecule"], row["tip"], row["engine"]): row for row in rows}
     peers = [engine for engine in engines if engine.startswith("ppafm")]
@@ -120,7 +109,6 @@ def _markdown(machine: dict[str, str], rows: list[dict[str, Any]], engines: list
     costs = ["memory in MB", "first call in seconds", "GPU memory in MB"]
     costs = [cost for cost in costs if any(row.get(cost) for row in rows)]
     parts = [
-        "\n".join(f"- {name}: {fact}" for name, fact in machine.items()),
         "Stacks per second:",
         by_engine("stacks per second"),
         "Times as fast as ppafm, by the clock (in brackets: by the time of all CPU cores):",

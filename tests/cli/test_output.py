@@ -1,13 +1,25 @@
-"""Where results may go is found out before the work."""
+"""Where results may go is found out before the work, and how far that is may be seen."""
 
+import logging
 import os
+import pty
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmid.cli.output import check_file, is_folder, one_line, with_folder
+from afmid.cli.main import _log_to_stderr
+from afmid.cli.output import (
+    MOST_WARNINGS,
+    check_file,
+    few_warnings,
+    is_folder,
+    one_line,
+    scan_bar,
+    with_folder,
+)
 from afmid.errors import DataError
 
 
@@ -64,3 +76,49 @@ def test_a_folder_is_what_is_one_or_ends_in_a_slash_or_is_new_without_a_suffix(t
 
 def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
     assert with_folder(tmp_path / "a" / "b.npz").parent.is_dir()
+
+
+@pytest.fixture
+def handlers():
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before, level
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(False, MOST_WARNINGS), (True, MOST_WARNINGS + 5)])
+def test_the_same_warning_is_shown_a_few_times_and_then_counted(handlers, capsys, verbose: bool, shown: int) -> None:
+    _log_to_stderr(verbose)
+    with few_warnings():
+        for i in range(MOST_WARNINGS + 5):
+            logging.getLogger("afmid.test").warning("molecule %d is odd", i)
+        logging.getLogger("afmid.test").warning("another")
+    logging.getLogger("afmid.test").warning("molecule %d is odd", 99)
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("is odd" in line and "more like" not in line for line in lines) == shown + 1
+    assert "afmid: warning: another" in lines
+    assert [line for line in lines if "more like" in line] == (
+        [] if verbose else ["afmid: warning: 5 more like: molecule 0 is odd; see all with: afmid --verbose"]
+    )
+
+
+def test_a_terminal_is_shown_how_many_scans_are_done(monkeypatch) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        with scan_bar(4, 400) as progress:
+            progress(100)
+            progress(150)
+    seen = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # which is how Linux says that all is read
+        while chunk := terminal.read(65536):
+            seen += chunk
+    assert b"2 of 4 scans" in seen
+    assert b" 62%" in seen
+
+
+def test_a_pipe_is_shown_nothing(capsys) -> None:
+    with scan_bar(4, 400) as progress:
+        progress(100)
+    assert capsys.readouterr().err == ""

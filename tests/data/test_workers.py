@@ -8,7 +8,7 @@ from itertools import count, islice
 
 import pytest
 
-from afmid.data.workers import AHEAD, Lost, in_order
+from afmid.data.workers import AHEAD, LostError, in_order
 from afmid.errors import DataError
 
 
@@ -48,7 +48,7 @@ def test_results_and_warnings_come_in_the_order_of_the_tasks(jobs: int, caplog) 
 def test_a_task_that_ends_its_process_fails_alone(function, kind: str, why: str) -> None:
     zero, one, *others = (value for _, value in in_order(function, range(5), 2, patience_s=2.0))
     assert [zero, *others] == [0, 2, 3, 4]
-    assert isinstance(one, Lost)
+    assert isinstance(one, LostError)
     assert (one.kind, str(one)) == (kind, why)
 
 

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from afmid.errors import DataError
 from afmid.identification import Atom, Bond, Identification, Map
 from afmid.molecule import Molecule
-from afmid.report.picture import draw_identification, draw_scan
+from afmid.report.picture import draw_identification, draw_scan, draw_sheet, nearest
 from afmid.scan import Scan
 
 HEADS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -61,6 +61,8 @@ def test_another_suffix_is_an_error_and_nothing_is_written(tmp_path, name):
         draw_scan(given_scan, tmp_path / name)
     with pytest.raises(DataError, match=r"must end in \.png, \.pdf, \.svg"):
         draw_identification(given_scan, answer(given_scan), tmp_path / name)
+    with pytest.raises(DataError, match=r"must end in \.png, \.pdf, \.svg"):
+        draw_sheet({"benzene": given_scan}, 1, tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -142,6 +144,26 @@ def test_atoms_found_and_true_atoms_show_in_the_picture(tmp_path):
     orange, cyan = np.array([1, 0.55, 0]), np.array([0, 0.76, 0.88])
     assert count("ring", orange) > count("none", orange) + 50
     assert count("cross", cyan) > count("none", cyan) + 20
+
+
+def test_a_sheet_names_each_scan_and_says_of_how_many(tmp_path):
+    near = nearest(scan())
+    draw_sheet({"benzene": near, "x$y$<z>": near}, 9, tmp_path / "sheet.svg")
+    drawn = (tmp_path / "sheet.svg").read_text()
+    assert "The first 2 of 9 scans" in drawn
+    assert "benzene" in drawn
+    assert "x$y$&lt;z&gt;" in drawn
+
+
+def test_a_sheet_shows_of_each_scan_the_nearest_image(tmp_path):
+    given_scan = scan()
+    kept = nearest(given_scan)
+    assert np.array_equal(kept.df, given_scan.df[:, :, -1:])
+    assert kept.z.tolist() == [given_scan.z[-1]]
+    assert kept.df.base is None  # the far images are free to go
+    for name, shown in (("whole", given_scan), ("nearest", kept)):
+        draw_sheet({"benzene": shown}, 1, tmp_path / f"{name}.png")
+    assert np.array_equal(imread(tmp_path / "whole.png"), imread(tmp_path / "nearest.png"))
 
 
 def test_drawing_leaves_matplotlib_as_it_was_and_needs_no_pyplot(tmp_path):
