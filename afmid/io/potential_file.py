@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -39,8 +40,9 @@ Array = NDArray[np.float64]
 def read_potential(path: Path | str, sign: Literal["electron", "positive"] = "electron") -> tuple[Potential, Molecule]:
     """Return the potential in a file and its atoms, without charges or bonds, both where the file puts them.
 
-    A cube file's energies are taken in hartree and its lengths in bohr, an xsf file's in eV and Å; a file in rydberg
-    has to be converted before. Planes that repeat the first at the far side of an xsf grid are left out.
+    The molecule bears the file's name. A cube file's energies are taken in hartree and its lengths in bohr, an xsf
+    file's in eV and Å; a file in rydberg has to be converted before. Planes that repeat the first at the far side of an
+    xsf grid are left out.
 
     Args:
         path: a Gaussian cube file or an xsf file with a 3D grid, known by its content; "-" for stdin.
@@ -66,7 +68,7 @@ def read_potential(path: Path | str, sign: Literal["electron", "positive"] = "el
         other = "positive" if sign == "electron" else "electron"
         log.warning("%s: at the atoms a positive charge has less energy than around them; if the sign of the potential "
                     "is reversed, read it as that of: %s", source_of(path), other)  # fmt: skip
-    return potential, molecule
+    return potential, replace(molecule, name=Path(source_of(path)).stem)
 
 
 class _Text:

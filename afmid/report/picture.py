@@ -87,7 +87,8 @@ def draw_scan(scan: Scan, path: Path) -> None:
         DataError: on another suffix, or where the file cannot be written.
     """
     panels = _images(scan, most=10)
-    title = _line(f"Scan of {scan.source}" if scan.source else "Scan", 80)
+    source = scan.source if scan.source.startswith("simulated") else f"scan of {scan.source}" if scan.source else "scan"
+    title = _line(source[:1].upper() + source[1:], 80)
     _write(path, scan, title, [_about(scan)], _rows(panels, widest=5, framed=False))
 
 

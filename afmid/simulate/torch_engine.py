@@ -4,6 +4,7 @@ No force grid: Newton's method with the analytic Hessian, a trust radius and a q
 needs little more than one force evaluation per tip position. Signs and symbols as in `reference`.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import NamedTuple, cast
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from afmid.errors import DataError
+from afmid.errors import AfmidError, DataError
 from afmid.offers import Images
 from afmid.simulate.batch import Batch, groups
 from afmid.simulate.gradient import base_positions, differentiable, pair_pass, tangent
@@ -23,6 +24,8 @@ from afmid.simulate.oscillation import weighted
 from afmid.simulate.reference import UNSETTLED
 from afmid.simulate.scene import Scene, shared_shape
 from afmid.simulate.splines import Splines, spline_field
+
+log = logging.getLogger(__name__)
 
 SETTLED_DOUBLE = 3e-9  # eV/Å: in place of SETTLED in double precision, which is there to check others
 SPLINE = 20  # atoms that take as much memory and time as a potential
@@ -102,10 +105,7 @@ class TorchSimulator:
         wanted = any(given.requires_grad for given in (atoms, springs, pixels, z))
         if batch.splines and (batch.charge.requires_grad or batch.quadrupole.requires_grad):
             raise DataError("where a scene has a potential there are no gradients of the probe's charge and quadrupole")
-        if self._fused and not wanted and not batch.splines:
-            from afmid.simulate.triton_kernel import triton_images
-
-            images = triton_images(batch, weights)
+        if self._fused and not (wanted or batch.splines) and (images := self._launched(batch, weights)):
             if progress:
                 progress(images.unsettled.numel())
             return images
@@ -120,6 +120,20 @@ class TorchSimulator:
                 progress(unsettled.numel())
         values, unsettled = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return Images(values.reshape(len(batch), *batch.shape[:2], -1), unsettled.reshape(len(batch), *batch.shape[:2]))
+
+    def _launched(self, batch: Batch, weights: ArrayLike) -> Images | None:
+        """Return the images that the CUDA kernel makes; None, with a warning, where it does not work here."""
+        try:
+            from afmid.simulate.triton_kernel import triton_images
+
+            return triton_images(batch, weights)
+        except (AfmidError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # Triton needs a C compiler and a driver it knows, and fails in many ways
+            reason = " ".join(str(error).split())[:200]
+            log.warning("the kernel for CUDA does not work here, and tensor operations take over: %s", reason)
+            self._fused = False
+            return None
 
     @torch.no_grad()
     def jacobian(self, batch: Batch, weights: ArrayLike = (1.0,)) -> Tensor:

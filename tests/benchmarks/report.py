@@ -50,7 +50,7 @@ def short(value: float | None) -> str:
     """Return a number with two or three digits that count, "–" for none."""
     if value is None:
         return "–"
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}".replace("e-0", "e-")
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.2g}".replace("e-0", "e-")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 
 from afmid.errors import DataError, UsageError
 from afmid.molecule import Molecule
-from afmid.plugins import checked
+from afmid.offers import Engine
+from afmid.plugins import Plugin, Registry, checked
 from afmid.scan import ABOVE_ATOM
 from afmid.simulate import TIPS, Scene, SimulationOptions, Tip, frequency_shift, load_engine, probe_forces, simulate
 from afmid.simulate.potential import Potential
@@ -111,6 +112,28 @@ def test_engines_devices_and_their_options_are_looked_up_by_name():
     for name in ("torch", "auto"):
         with pytest.raises(UsageError, match="no option precison"):
             load_engine(name, "cpu", ["precison=double"])
+
+
+def test_auto_takes_the_first_engine_that_loads_on_the_device_and_passes_over_others_in_words(monkeypatch, caplog):
+    def fails(options: object, device: str) -> None:
+        raise RuntimeError("no driver")
+
+    class Loaded:
+        images = None
+
+    engines = [
+        Engine(name="best", summary="", load=fails, priority=9),
+        Engine(name="good", summary="", load=lambda options, device: Loaded(), priority=2, devices=("cpu",)),
+        Engine(name="fair", summary="", load=lambda options, device: Loaded()),
+    ]
+    plugin = Plugin("some", "some", "1", "some", tuple(engines))
+    registry = Registry((plugin,), {(Engine, engine.name): (plugin, engine) for engine in engines})
+    assert load_engine("auto", "cpu", registry=registry)[0].name == "good"
+    assert [record.message for record in caplog.records] == [
+        "engine best does not work here and is passed over: no driver"
+    ]
+    monkeypatch.setattr("afmid.simulate.scan_simulation.resolve_device", lambda name: name)
+    assert load_engine("auto", "cuda", registry=registry)[0].name == "fair"
 
 
 def test_auto_takes_opencl_on_a_cpu():

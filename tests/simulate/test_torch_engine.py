@@ -59,6 +59,15 @@ def test_the_probe_has_settled_everywhere_also_closer_than_usual(bent):
         assert residual.max() < 1e-4
 
 
+def test_where_the_kernel_for_cuda_fails_tensor_operations_take_over_and_say_so_once(bent, caplog):
+    engine, scene = TorchSimulator(), Scene(bent, Tip(), X, Y, Z)
+    engine._fused = True  # on a CPU, for which the kernel cannot be compiled
+    first, second = engine.images([scene]).values, engine.images([scene]).values
+    assert [record.message[:33] for record in caplog.records] == ["the kernel for CUDA does not work"]
+    assert torch.equal(first, second)
+    assert torch.equal(first, TorchSimulator().images([scene]).values)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 def test_cuda_agrees_with_the_cpu(bent):
     scene = Scene(bent, Tip(), X, Y, Z)
