@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import afmid
 from afmid import weights
 from afmid.cli.options import Json, registry
 from afmid.cli.output import one_line, print_json, print_table
-from afmid.errors import AfmidError
+from afmid.errors import AfmidError, PluginError
 from afmid.mirror import without_password
+from afmid.simulate.opencl_device import UNTRIED, try_out
 
 # Each probe runs in a process of its own, so that a driver that crashes or hangs takes nothing with it. It prints one
 # JSON object per finding.
@@ -52,20 +54,6 @@ for name in ["cpu", *names, *(["mps"] if torch.backends.mps.is_available() else 
         found["failure"] = f"{type(error).__name__}: {error}"
     print(json.dumps(found), flush=True)
 """
-OPENCL = """
-import json, sys
-from dataclasses import asdict
-from importlib.metadata import version
-import pyopencl
-print(json.dumps({"pyopencl": version("pyopencl")}), flush=True)
-from afmid.errors import PluginError
-from afmid.simulate.opencl_device import try_out
-try:
-    for found in try_out():
-        print(json.dumps(asdict(found)), flush=True)
-except PluginError as error:
-    sys.exit(str(error))
-"""
 SLOW = 120.0  # s; the first import of torch on a cold network disk takes long, as does a driver's first compilation
 
 
@@ -89,10 +77,11 @@ def doctor(json_: Json = False) -> None:
     """
     report = Report({"afmid": afmid.__version__, "python": platform.python_version(), "platform": platform.platform()})
     with ThreadPoolExecutor() as pool:
-        packages, torch, opencl = pool.map(probe, (PACKAGES, TORCH, OPENCL), (SLOW, SLOW, 2 * SLOW))
+        packages, torch = pool.map(probe, (PACKAGES, TORCH), (SLOW, SLOW))
+        opencl = pool.submit(_opencl)
     _packages(report, *packages)
     _torch(report, *torch)
-    _opencl(report, *opencl)
+    _add_opencl(report, *opencl.result())
     _plugins_and_weights(report)
     _cache(report)
     if json_:
@@ -152,19 +141,31 @@ def _torch(report: Report, found: list[dict[str, Any]], failure: str) -> None:
             report.hints.append(f"{item['name']} is there but does not work: {item['failure']}; use --device cpu")
 
 
-def _opencl(report: Report, found: list[dict[str, Any]], failure: str) -> None:
-    versions = [item["pyopencl"] for item in found if "pyopencl" in item]
-    devices = [item for item in found if "name" in item]
-    report.found["opencl"] = {"pyopencl": versions[0] if versions else None, "devices": devices, "failure": failure}
+def _opencl() -> tuple[str | None, list[dict[str, Any]], str]:
+    """Return the version of pyopencl, the devices, and what keeps OpenCL from working or ""."""
+    try:
+        found = version("pyopencl")
+        return found, [asdict(device) for device in try_out()], ""
+    except (PackageNotFoundError, ImportError):
+        return None, [], "pyopencl is not installed"
+    except PluginError as error:
+        return found, [], str(error)
+
+
+def _add_opencl(report: Report, found: str | None, devices: list[dict[str, Any]], failure: str) -> None:
+    report.found["opencl"] = {"pyopencl": found, "devices": devices, "failure": failure}
     cure = "a driver for the CPU: pip install 'afmid[opencl]'; until then torch simulates"
-    if "No module named 'pyopencl'" in failure:
+    if not found:
         report.hints.append("OpenCL simulates faster on a CPU, and is optional: pip install 'afmid[opencl]'")
     elif failure:
         report.hints.append(f"OpenCL does not work: {failure}; {cure}")
     elif not devices:
         report.hints.append(f"OpenCL finds no device; {cure}")
-    elif all(item["failure"] for item in devices):
-        report.hints += [f"OpenCL on {item['name']} does not work: {item['failure']}; {cure}" for item in devices]
+    works = any(not item["failure"] for item in devices)
+    for item in devices:
+        if item["failure"] not in ("", UNTRIED):
+            name, then = f"{item['name']} ({item['platform']})", "another device does" if works else cure
+            report.hints.append(f"OpenCL on {name} does not work: {item['failure']}; {then}")
 
 
 def _plugins_and_weights(report: Report) -> None:
@@ -242,7 +243,8 @@ def _plugin(item: dict[str, str]) -> str:
 
 
 def _opencl_device(item: dict[str, Any]) -> str:
-    return f"{item['name']} ({item['kind']}, {item['platform']})" + (", FAILED" if item["failure"] else "")
+    state = {"": "", UNTRIED: f", {UNTRIED}"}.get(item["failure"], ", FAILED")
+    return f"{item['name']} ({item['kind']}, {item['compute_units']} compute units, {item['platform']}){state}"
 
 
 def _device(item: dict[str, Any]) -> str:

@@ -130,16 +130,21 @@ def _read_potential(
         DataError: no potential can be read.
         UsageError: it is not that of a single molecule as it lies.
     """
+    from afmid.data.sources import is_table
+
     own = [text for text in texts if Path(text).suffix.lower() in POTENTIALS]
     if not (file or own):
         return None, {}
-    if len(texts) > 1 or pose != "as-given":
-        raise UsageError("a potential is that of one molecule as it lies: give one MOLECULE and no other --pose")
+    alone = len(texts) == 1 and (Path(texts[0]).is_file() or texts[0] == STANDARD) and not is_table(texts[0])
+    if not alone or pose != "as-given":
+        raise UsageError("a potential is that of one molecule as it lies in a file: one MOLECULE, and no other --pose")
     from afmid.chem import perceive_bonds
     from afmid.io import read_potential
 
-    potential, molecule = read_potential(file or own[0], sign)
-    return potential, {own[0]: perceive_bonds(molecule)} if own and not file else {}
+    potential, molecule = read_potential(own[0] if own else str(file), sign)
+    if own and file:
+        potential, _ = read_potential(file, sign)
+    return potential, {own[0]: perceive_bonds(molecule)} if own else {}
 
 
 def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: Path | None) -> int:

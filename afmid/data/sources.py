@@ -123,7 +123,7 @@ def open_sources(
         else _open(text, split, names)
         for text in texts
     ]
-    if split is not None and not any(_is_table(text) for text in texts):
+    if split is not None and not any(is_table(text) for text in texts):
         raise UsageError("--split is for lists of SMILES and molecule packs")
     return sources
 
@@ -141,7 +141,8 @@ def _open(text: str, split: str | None, names: _Names) -> Source:
     return _single(names.single(path.stem), partial(read_molecule, path))
 
 
-def _is_table(text: str) -> bool:
+def is_table(text: str) -> bool:
+    """Return whether a text is the file of a list or a pack."""
     return _is_file(text) and bool(LISTS.search(text) or text.lower().endswith(PACK))
 
 

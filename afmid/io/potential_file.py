@@ -28,6 +28,7 @@ MAX_ATOMS = 100_000
 MAX_LINES = 300_000  # before the values
 MAX_LINE = 1000
 LONGEST = 1e6  # Å or bohr: beyond it no coordinate is meant
+REPEATED = 1e-4  # of the range of all values: two planes of an xsf grid that differ by less are one
 BLOCK = 2**22  # bytes of text turned into numbers at once
 _NUMBERS = {symbol.lower(): number for number, symbol in enumerate(SYMBOLS) if number}
 _XSF = re.compile(r"(CRYSTAL|SLAB|POLYMER|MOLECULE|ATOMS|ANIMSTEPS|DIM-GROUP|PRIMVEC|BEGIN_\w+)[\s0-9]*")
@@ -232,7 +233,7 @@ def _read_xsf(text: _Text, sign: float) -> tuple[Potential, Molecule]:
     values, cell = row.reshape(counts[::-1]).T, vectors[1:].copy()
     for axis, n in enumerate(counts):  # the first and the last point of an xsf grid lie on opposite faces of its box
         lines = np.moveaxis(values, axis, 0)
-        if np.allclose(lines[0], lines[-1]):
+        if np.allclose(lines[0], lines[-1], rtol=0, atol=REPEATED * np.ptp(values)):
             values = np.moveaxis(lines[:-1], 0, axis)
         else:
             cell[axis] *= n / (n - 1)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from afmid.simulate.law import Field, sample_columns, spring_columns, spring_field
+from afmid.simulate.newton import STIFFEST
 
 LONGEST = 8.0  # Å of the probe per Å of the tip
 
@@ -27,6 +28,7 @@ Pass = Callable[[Tensor, Tensor, Tensor], Tensor]
 def tangent(sample: Field, springs: Field) -> tuple[Tensor, Tensor]:
     """Return t (3, B, P), and the vertical sample force (B, P) corrected for the force that is left on the probe."""
     jxx, jyy, jzz, jxy, jxz, jyz = (s + t for s, t in zip(sample[3:], springs[3:], strict=True))
+    jzz = torch.copysign(jzz.abs().clamp(min=STIFFEST), jzz)
     hxz, hyz, hzz = springs[7], springs[8], springs[5]
     sxx, syy, sxy = jxx - jxz * jxz / jzz, jyy - jyz * jyz / jzz, jxy - jxz * jyz / jzz  # z is eliminated
     rx, ry = hxz - jxz / jzz * hzz, hyz - jyz / jzz * hzz

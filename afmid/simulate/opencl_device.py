@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
@@ -26,6 +26,7 @@ from afmid.simulate.elements import lennard_jones
 from afmid.simulate.reference import forces
 from afmid.simulate.scene import Scene
 from afmid.simulate.tip import Tip
+from afmid.units import COULOMB
 
 if TYPE_CHECKING:
     import pyopencl as cl
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 KINDS = {"cpu": "cpu", "cuda": "gpu", "mps": "gpu"}  # of OpenCL device, for the devices that afmid names
 SLOW = 120.0  # s: a driver may compile for a while when it meets the kernels first
 SYSTEM = Path("/etc/OpenCL/vendors")
+UNTRIED = "not tried"
 _TRYING = "is being tried out"
 
 
 @dataclass(frozen=True)
 class Found:
-    """An OpenCL device; `failure` says why it is of no use, "" where it computes right."""
+    """An OpenCL device; `failure` says why it is of no use or UNTRIED, "" where it computes right."""
 
     name: str
     kind: str
@@ -48,8 +50,10 @@ class Found:
 
 
 @cache
-def try_out() -> tuple[Found, ...]:
+def try_out(name: str = "") -> tuple[Found, ...]:
     """Return the OpenCL devices of this machine, the most promising first, each tried out in another process.
+
+    Once one of a kind works, the others of that kind are not tried. With a `name` only those are that bear it.
 
     Raises:
         ImportError: pyopencl is not installed.
@@ -59,8 +63,9 @@ def try_out() -> tuple[Found, ...]:
 
     known: dict[str, Found] = {}
     while True:
-        output, crash = _in_a_process(list(known))
-        reports = [Found(**json.loads(line)) for line in output.splitlines() if line.startswith(b'{"name":')]
+        done_with = [key for key, found in known.items() if found.failure != UNTRIED]
+        output, crash = _in_a_process([name, *done_with])
+        reports = list(_reports(output))
         known |= {f"{found.platform}/{found.name}": found for found in reports}  # the last word on each
         if not crash:
             return tuple(known.values())
@@ -70,15 +75,22 @@ def try_out() -> tuple[Found, ...]:
         known[key] = replace(known[key], failure=crash)
 
 
-def _in_a_process(skipped: Sequence[str]) -> tuple[bytes, str]:
+def _reports(output: bytes) -> Iterator[Found]:
+    for line in output.splitlines():  # drivers print other things in between, and one may have died over a line
+        if line.startswith(b'{"name":') and line.endswith(b"}"):
+            yield Found(**json.loads(line))
+
+
+def _in_a_process(arguments: Sequence[str]) -> tuple[bytes, str]:
     """Return what trying out the devices printed, and how it ended before its time or ""."""
-    command = [sys.executable, "-P", "-m", "afmid.simulate.opencl_device", *skipped]
+    command = [sys.executable, "-P", "-m", "afmid.simulate.opencl_device", *arguments]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SLOW, check=False)
     except subprocess.TimeoutExpired as error:
         return error.stdout or b"", f"no answer within {SLOW:.0f} s"
     if done.returncode < 0:
-        return done.stdout, f"crashes with {signal.Signals(-done.returncode).name}"
+        names = {signal_.value: signal_.name for signal_ in signal.Signals}
+        return done.stdout, f"crashes with {names.get(-done.returncode, f'signal {-done.returncode}')}"
     last = done.stderr.decode(errors="replace").strip().split("\n")[-1] if done.returncode else ""
     return done.stdout, last or ("fails" if done.returncode else "")
 
@@ -96,11 +108,11 @@ def choose(device: str = "cpu", name: str = "") -> Found:
         UsageError: no device bears that name.
     """
     try:
-        devices = try_out()
+        devices = try_out(name)
     except PluginError as error:
         raise PluginError(f"OpenCL does not work here: {error}; see: afmid doctor") from error
     kind = KINDS[device]
-    fitting = [d for d in devices if (name.lower() in f"{d.platform} {d.name}".lower() if name else d.kind == kind)]
+    fitting = [d for d in devices if (_bears(d, name) if name else d.kind == kind)]
     if working := [d for d in fitting if not d.failure]:
         return working[0]
     if fitting:
@@ -115,7 +127,7 @@ def open_device(found: Found) -> "cl.Context":
     """Return an OpenCL context on a device."""
     import pyopencl as cl
 
-    return cl.Context([device for device in _devices() if _describe(device) == found][:1])
+    return cl.Context([device for device in _devices() if _describe(device) == replace(found, failure="")][:1])
 
 
 @contextmanager
@@ -151,7 +163,10 @@ def _devices() -> tuple["cl.Device", ...]:
     with _drivers():
         platforms = cl.get_platforms()
     platforms.sort(key=lambda platform: "Portable" in platform.name)
-    unique = {(d.platform.name, d.name): d for platform in platforms for d in platform.get_devices()}
+    unique: dict[tuple[str, str], cl.Device] = {}
+    for platform in platforms:
+        with suppress(cl.Error):  # a platform that fails to tell its devices has none
+            unique |= {(platform.name, device.name): device for device in platform.get_devices()}
     return tuple(device for device in unique.values() if device.available and "FPGA" not in device.platform.name)
 
 
@@ -164,19 +179,21 @@ def _describe(device: "cl.Device") -> Found:
 
 
 def _works(context: "cl.Context") -> str:
-    """Return why a device does not simulate right, "" where it does: a carbon atom under the probe."""
+    """Return why a device does not simulate right, "" where it does: a charged carbon atom under a CO tip."""
     from afmid.simulate.opencl_kernels import Kernels, record
 
-    scene = Scene(Molecule(np.array([6]), np.zeros((1, 3))), Tip(), np.zeros(1), np.zeros(1), np.array([4.0, 3.4, 3.1]))
+    atom = Molecule(np.array([6]), np.zeros((1, 3)), np.array([0.3]))
+    scene = Scene(atom, Tip(), np.zeros(1), np.zeros(1), np.array([4.0, 3.4, 3.1]))
     expected, _ = forces(scene)
     (radius,), (depth,) = lennard_jones([6])
     probe_radius, probe_depth = lennard_jones(scene.tip.number)
     reach6 = (radius + probe_radius) ** 6
     c6 = 2 * np.sqrt(depth * probe_depth) * reach6
     tip = scene.tip
+    coefficients = [0, 0, 0, 6 * c6, 6 * c6 * reach6, 0, COULOMB * 0.3 * tip.quadrupole]
     springs = [[tip.lateral_stiffness, tip.radial_stiffness, tip.length, *tip.rest]]
     values, unsettled = Kernels(context).scan(
-        record(np.array([[0, 0, 0, 6 * c6, 6 * c6 * reach6, 0, 0]])), np.array([0, 1]), np.array(springs),
+        record([coefficients]), np.array([0, 1]), np.array(springs),
         scene.x[None], scene.y[None], scene.z[None], np.ones(1),
     )  # fmt: skip
     if unsettled.any() or not np.allclose(values.ravel(), expected.ravel(), rtol=1e-4, atol=1e-6):
@@ -184,12 +201,15 @@ def _works(context: "cl.Context") -> str:
     return ""
 
 
-def _main(skipped: Sequence[str]) -> None:
-    """Try out the devices that are not skipped, until one of each kind works; print what became of each."""
+def _main(name: str, *skipped: str) -> None:
+    """Try out the devices, as `try_out` says, but for those that are skipped; print what became of each."""
     working: set[str] = set()
     for device in _devices():
         found = _describe(device)
-        if f"{found.platform}/{found.name}" in skipped or found.kind in working:
+        if f"{found.platform}/{found.name}" in skipped:
+            continue
+        if not _bears(found, name) or (not name and found.kind in working):
+            _say(replace(found, failure=UNTRIED))
             continue
         _say(replace(found, failure=_TRYING))  # the last word, if it kills the process
         try:
@@ -201,9 +221,13 @@ def _main(skipped: Sequence[str]) -> None:
             working.add(found.kind)
 
 
+def _bears(found: Found, name: str) -> bool:
+    return name.lower() in f"{found.platform} {found.name}".lower()
+
+
 def _say(found: Found) -> None:
-    print(json.dumps(asdict(found)), flush=True)  # noqa: T201
+    print(f"\n{json.dumps(asdict(found))}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    _main(*sys.argv[1:])

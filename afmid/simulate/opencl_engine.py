@@ -1,12 +1,14 @@
 """The opencl engine: the law of `reference` summed directly over the atoms, by OpenCL kernels, on a CPU or a GPU."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import pyopencl as cl
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from afmid.errors import DataError
+from afmid.errors import DataError, PluginError
 from afmid.offers import Images
 from afmid.simulate.batch import Batch
 from afmid.simulate.opencl_device import choose, open_device
@@ -30,7 +32,8 @@ class OpenCLSimulator:
 
     def __init__(self, device: str = "cpu", name: str = ""):
         self.found = choose(device, name)
-        self.kernels = Kernels(open_device(self.found))
+        with self._in_words():
+            self.kernels = Kernels(open_device(self.found))
 
     def images(
         self, scenes: Sequence[Scene], weights: ArrayLike = (1.0,), progress: Callable[[int], None] | None = None
@@ -47,13 +50,22 @@ class OpenCLSimulator:
             raise DataError(f"one oscillation spans {len(weights)} heights; there are {heights}")
         atoms, counts = batch.atoms().movedim(0, -1).numpy(), batch.counts.numpy()
         lattices, coefficients = _lattices(batch.splines) if batch.splines else (None, None)
-        values, unsettled = self.kernels.scan(
-            record(np.concatenate([atoms[b, :count] for b, count in enumerate(counts)])),
-            np.cumsum([0, *counts]), batch.springs().numpy().T, batch.x.numpy(), batch.y.numpy(), batch.z.numpy(),
-            weights, lattices, coefficients, progress,
-        )  # fmt: skip
+        with self._in_words():
+            values, unsettled = self.kernels.scan(
+                record(np.concatenate([atoms[b, :count] for b, count in enumerate(counts)])),
+                np.cumsum([0, *counts]), batch.springs().numpy().T, batch.x.numpy(), batch.y.numpy(), batch.z.numpy(),
+                weights, lattices, coefficients, progress,
+            )  # fmt: skip
         shape = (len(batch), *batch.shape[:2])
         return Images(torch.from_numpy(values).reshape(*shape, -1), torch.from_numpy(unsettled).reshape(shape))
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except cl.Error as error:
+            reason = " ".join(str(error).split())[:200]
+            raise PluginError(f"OpenCL on {self.found.name} fails: {reason}; try: --engine torch") from error
 
 
 def _lattices(splines: Splines) -> tuple[NDArray[np.void], NDArray[np.float32]]:

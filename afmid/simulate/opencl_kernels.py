@@ -10,6 +10,7 @@ import numpy as np
 import pyopencl as cl
 from numpy.typing import ArrayLike, NDArray
 
+from afmid.errors import DataError
 from afmid.simulate import newton
 from afmid.simulate.reference import FLOOR
 
@@ -38,7 +39,7 @@ class Kernels:
         width = device.native_vector_width_float
         self.lanes = width if device.type & cl.device_type.CPU and width in (2, 4, 8, 16) else 1
         self.local_memory = device.local_mem_size
-        self._built: dict[tuple[str, ...], cl.Kernel] = {}
+        self._built: dict[tuple[int | str, ...], cl.Kernel] = {}
 
     def scan(
         self,
@@ -58,6 +59,9 @@ class Kernels:
             weights: (K,): see `Simulator.images`; Z' = Z − K + 1.
             lattices, coefficients: of the scenes' potentials, (B,) of LATTICE and (M,), where they have some.
             progress: called with the number of pixels finished since.
+
+        Raises:
+            DataError: too many images.
         """
         x, y, z, weights = (np.ascontiguousarray(array, np.float32) for array in (x, y, z, weights))
         scenes, pixels, heights = len(x), x.shape[1] * y.shape[1], z.shape[1]
@@ -66,7 +70,8 @@ class Kernels:
         if lattices is None or coefficients is None:
             lattices, coefficients = np.zeros(1, LATTICE), np.zeros(1, np.float32)
         terms = {"monopole": atoms[:, 5].any(), "quadrupole": atoms[:, 6].any(), "potential": coefficients.any()}
-        kernel = self._kernel(*(name for name, there in terms.items() if there))
+        lanes, group = self._block(count)
+        kernel = self._kernel(lanes, *(name for name, there in terms.items() if there))
         inputs = [
             self._input(array)
             for array in (atoms, np.asarray(first, np.int32), np.asarray(springs, np.float32), lattices, coefficients,
@@ -74,19 +79,20 @@ class Kernels:
         ]  # fmt: skip
         flags = cl.mem_flags.WRITE_ONLY | cl.mem_flags.USE_HOST_PTR
         outputs = [cl.Buffer(self.context, flags, hostbuf=array) for array in (values, unsettled)]
-        group = 1 if self.lanes > 1 else max(1, min(GROUP, self.local_memory // (4 * count)))
-        sizes = (x.shape[1], y.shape[1], heights, len(weights))
-        scratch = cl.LocalMemory(4 * count * self.lanes * group)
-        kernel.set_args(*inputs, *map(np.int32, sizes), *outputs, scratch)  # type: ignore[arg-type]
+        sizes, ends = (x.shape[1], y.shape[1], heights, len(weights)), newton.goal(weights, z)
+        scratch = cl.LocalMemory(4 * count * lanes * group)
+        kernel.set_args(
+            *inputs, *map(np.int32, sizes), *map(np.float32, ends), *outputs, scratch,  # type: ignore[arg-type]
+        )  # fmt: skip
 
-        blocks = math.ceil(pixels / self.lanes / group) * group
-        each = LAUNCH // max(1, len(atoms) * heights * self.lanes * group) * group or group
+        blocks = math.ceil(pixels / lanes / group) * group
+        each = LAUNCH // max(1, len(atoms) * heights * lanes * group) * group or group
         for start in range(0, blocks, each):
             part = min(each, blocks - start)
             cl.enqueue_nd_range_kernel(self.queue, kernel, (part, scenes), (group, 1), (start, 0))
             self.queue.finish()
             if progress:
-                progress(scenes * (min((start + part) * self.lanes, pixels) - start * self.lanes))
+                progress(scenes * (min((start + part) * lanes, pixels) - start * lanes))
         for array, buffer in zip((values, unsettled), outputs, strict=True):
             cl.enqueue_copy(self.queue, array, buffer)
         return values, unsettled
@@ -95,15 +101,27 @@ class Kernels:
         flags = cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR
         return cl.Buffer(self.context, flags, hostbuf=np.ascontiguousarray(array))
 
-    def _kernel(self, *terms: str) -> cl.Kernel:
+    def _block(self, images: int) -> tuple[int, int]:
+        """Return how many pixels a work item takes, and how many work items a group, for their images to find room.
+
+        Raises:
+            DataError: too many images.
+        """
+        room = self.local_memory // (4 * images)
+        if not room:
+            raise DataError(f"{images} images at once are more than OpenCL has room for; take another engine")
+        lanes = min(self.lanes, 2 ** (room.bit_length() - 1))
+        return lanes, 1 if lanes > 1 else min(GROUP, room)
+
+    def _kernel(self, lanes: int, *terms: str) -> cl.Kernel:
         """Return the kernel with those terms of the law that are not zero."""
-        if terms not in self._built:
+        if (lanes, *terms) not in self._built:
             constants = {name: value for name, value in vars(newton).items() if name.isupper()}
-            constants |= {"FLOOR": FLOOR, "LANES": self.lanes} | {term.upper(): 1 for term in terms}
+            constants |= {"FLOOR": FLOOR, "LANES": lanes} | {term.upper(): 1 for term in terms}
             options = [f"-D{name}={value}{'f' * isinstance(value, float)}" for name, value in constants.items()]
             folder = Path(__file__).parent / "kernels"
             source = "\n".join((folder / f"{name}.cl").read_text(encoding="utf-8") for name in FILES)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a compiler that says "done" is no reason to worry
-                self._built[terms] = cl.Program(self.context, source).build([*options, "-cl-mad-enable"]).scan
-        return self._built[terms]
+                warnings.simplefilter("ignore", cl.CompilerWarning)  # "done" is no reason to worry
+                self._built[lanes, *terms] = cl.Program(self.context, source).build([*options, "-cl-mad-enable"]).scan
+        return self._built[lanes, *terms]

@@ -7,7 +7,7 @@ probe's force and Hessian.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -72,8 +72,8 @@ class Potential:
 
     def moved(self, shift: Array | tuple[float, float, float]) -> "Potential":
         """Return the potential shifted by `shift` (3,), Å; it shares its splines' coefficients with this one."""
-        moved = replace(self, origin=self.origin + np.asarray(shift))
-        moved.__dict__["_coefficients"] = self._coefficients
+        moved = object.__new__(Potential)  # nothing else has changed that could be wrong
+        moved.__dict__.update(self.__dict__, origin=self.origin + np.asarray(shift), _coefficients=self._coefficients)
         return moved
 
     def spline(self, tip: Tip) -> "Spline":
@@ -83,6 +83,10 @@ class Potential:
         box, the jump at its faces is felt within 2 Å of them.
         """
         return Spline(self._coefficients(tip.charge, tip.quadrupole), self.origin, self.cell)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what cannot be pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_coefficients"}
 
     @cached_property
     def _coefficients(self) -> Callable[[float, float], Array]:

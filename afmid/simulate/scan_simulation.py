@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from afmid.devices import resolve_device
-from afmid.errors import AfmidError, DataError
+from afmid.errors import AfmidError, DataError, UsageError
 from afmid.molecule import SYMBOLS, Molecule
 from afmid.offers import Engine, Simulator
 from afmid.scan import ABOVE_ATOM, Scan
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 BATCH_POINTS = 2**24  # of the force, handed to an engine at once
 EDGE = 2.0  # Å: how near the ends of a potential's cell a jump there is felt
+APPROACH = 1.0  # Å: the tip comes down from at least here above its lowest height, since what the probe does next to an
+APPROACH_STEP = 0.1  # Å: atom depends on where it comes from
 MOST_HEIGHTS = 2000  # of the force, for one scan
 MOST_POINTS = 10**9  # of the force, for one scan: 4 GB in single precision
 
@@ -48,7 +50,7 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     f0: float = Field(30_300.0, gt=0, description="resonance frequency of the cantilever, Hz")
     cantilever_stiffness: float = Field(1800.0, gt=0, description="stiffness of the cantilever, N/m")
     lateral_stiffness: float | None = Field(None, gt=0, le=100, description="lateral stiffness of the probe, N/m")
-    radial_stiffness: float | None = Field(None, gt=0, le=1000, description="radial stiffness of the probe, N/m")
+    radial_stiffness: float | None = Field(None, ge=0.5, le=1000, description="radial stiffness of the probe, N/m")
     probe: str | None = Field(None, description="element of the probe")
     length: float | None = Field(None, gt=0.5, le=20, description="length of the tip, from its base to the probe, Å")
     charge: float | None = Field(None, ge=-2, le=2, description="monopole of the probe, e")
@@ -95,7 +97,10 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         return replace(TIPS[self.tip], **changes)
 
     def scene(self, molecule: Molecule, potential: Potential | None = None) -> Scene:
-        """Return the scan box laid around a molecule; the topmost atom comes to z = 0, and the potential goes along."""
+        """Return the scan box laid around a molecule; the topmost atom comes to z = 0, and the potential goes along.
+
+        The tip may come from further up than the images need: of those that are made of the scene the last count.
+        """
         tip = self.effective_tip()
         lift = (0.0, 0.0, -float(molecule.positions[:, 2].max()))
         molecule, potential = molecule.moved(lift), potential and potential.moved(lift)
@@ -104,6 +109,8 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         x, y = ((low + high) / 2)[:, None] + grid
         count = self.heights + len(self.weights()) - 1
         z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count, dtype=np.float64)[::-1]
+        approach = np.arange(z[0] + APPROACH_STEP, z[-1] + APPROACH, APPROACH_STEP)[::-1]
+        z = np.concatenate([approach, z])  # the images of the approach are dropped
         return Scene(molecule, tip, x, y, z, potential)
 
     def scan(self, scene: Scene, df: NDArray[np.float32], unsettled: int = 0) -> Scan:
@@ -159,8 +166,8 @@ def simulate(
     while scenes := [options.scene(molecule, potential) for molecule in islice(remaining, size)]:
         for scene in scenes:
             _warn_of_cut(scene, options.size)
-        values, unsettled = (part.cpu().numpy() for part in simulator.images(scenes, weights, progress))
-        for scene, df, lost in zip(scenes, values, unsettled, strict=True):
+        images, unsettled = (part.cpu().numpy() for part in simulator.images(scenes, weights, progress))
+        for scene, df, lost in zip(scenes, images[..., -options.heights :], unsettled, strict=True):
             yield options.scan(scene, df, int(lost.sum()))
 
 
@@ -233,6 +240,8 @@ def load_engine(
         options = parse_options(engine, pairs)
         try:
             simulator = registry.load(engine, options, device)
+        except UsageError:
+            raise
         except (AfmidError, RuntimeError) as error:
             missing = isinstance(error.__cause__, ImportError)  # an extra that was not asked for is no trouble
             level = logging.INFO if missing else logging.WARNING

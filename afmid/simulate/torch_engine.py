@@ -19,7 +19,18 @@ from afmid.offers import Images
 from afmid.simulate.batch import Batch, groups
 from afmid.simulate.gradient import base_positions, differentiable, pair_pass, tangent
 from afmid.simulate.law import Field, sample_columns, sample_field, spring_field
-from afmid.simulate.newton import GUESS, ITERATIONS, LAST_STEP, OFF_RIDGE, REACH, RIDGE, SETTLED, SOFTEST
+from afmid.simulate.newton import (
+    GROWTH,
+    GUESS,
+    ITERATIONS,
+    OFF_RIDGE,
+    OVERSHOT,
+    REACH,
+    RIDGE,
+    SOFTEST,
+    STIFFEST,
+    goal,
+)  # fmt: skip
 from afmid.simulate.oscillation import weighted
 from afmid.simulate.reference import UNSETTLED
 from afmid.simulate.scene import Scene, shared_shape
@@ -27,20 +38,25 @@ from afmid.simulate.splines import Splines, spline_field
 
 log = logging.getLogger(__name__)
 
-SETTLED_DOUBLE = 3e-9  # eV/Å: in place of SETTLED in double precision, which is there to check others
+SETTLED_DOUBLE = 3e-9  # eV/Å: the force left in double precision, which is there to check others
+LAUNCH = 2**27  # atom-pixel pairs that one launch of the kernel for CUDA takes
 SPLINE = 20  # atoms that take as much memory and time as a potential
 
 
 class _Law(NamedTuple):
-    """What acts on the probe."""
+    """What acts on the probe, and when it has settled."""
 
     atoms: Tensor  # (7, B, N, 1)
     springs: Tensor  # (6, B, 1)
     splines: Splines | None
+    goal: Tensor  # (2,): see `newton.goal`
 
     @classmethod
-    def of(cls, batch: Batch) -> "_Law":
-        return cls(batch.atoms()[..., None], batch.springs()[..., None], batch.splines)
+    def of(cls, batch: Batch, weights: ArrayLike = (1.0,)) -> "_Law":
+        enough, last_step = goal(weights, batch.z.detach().cpu().numpy())
+        enough = SETTLED_DOUBLE if batch.z.dtype == torch.float64 else enough
+        ends = batch.z.new_tensor([enough, last_step])
+        return cls(batch.atoms()[..., None], batch.springs()[..., None], batch.splines, ends)
 
     def sample(self, x: Tensor, y: Tensor, z: Tensor) -> Field:
         """Return the sample's field at probes (B, P)."""
@@ -69,7 +85,7 @@ class TorchSimulator:
         if self.device.type == "mps" and precision == "double":
             raise DataError("mps has no double precision; use the device cpu or single precision")
         self.dtype = torch.float64 if precision == "double" else torch.float32
-        self.chunk = chunk or (2**27 if self.device.type == "cuda" else 2**18 if compile else 2**17)
+        self.chunk = chunk or (2**24 if self.device.type == "cuda" else 2**18 if compile else 2**17)
         self._fused = self.device.type == "cuda" and precision == "single" and find_spec("triton") is not None
         self._step: Callable[..., Tensor] = torch.compile(_step, dynamic=True) if compile else _step
         self._rest: Callable[..., tuple[Tensor, Tensor]] = torch.compile(_rest, dynamic=True) if compile else _rest
@@ -86,7 +102,7 @@ class TorchSimulator:
         shared_shape(scenes)
         parts = [
             self.batch_images(Batch.of(group, self.dtype, self.device), weights, progress)
-            for group in groups(scenes, self.chunk)
+            for group in groups(scenes, LAUNCH if self._fused else self.chunk)
         ]
         return Images(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
@@ -95,21 +111,22 @@ class TorchSimulator:
     ) -> Images:
         """Return the images of a batch that is on the engine's device and in its precision.
 
-        Where the batch's tensors require gradients and gradients are enabled, the values have them (see `gradient`).
+        Where the batch's tensors require gradients and gradients are enabled, the values have them (see `gradient`);
+        those with respect to positions leave a potential where it is.
 
         Raises:
-            DataError: fewer heights than weights, or gradients of the probe's charges where scenes have a potential.
+            DataError: fewer heights than weights, or gradients of charges where scenes have a potential.
         """
         atoms, springs, pixels = batch.atoms(), batch.springs(), batch.pixels()
         z = batch.z - springs[5, :, None]  # of the tip base
         wanted = any(given.requires_grad for given in (atoms, springs, pixels, z))
-        if batch.splines and (batch.charge.requires_grad or batch.quadrupole.requires_grad):
-            raise DataError("where a scene has a potential there are no gradients of the probe's charge and quadrupole")
+        if batch.splines and any(t.requires_grad for t in (batch.charges, batch.charge, batch.quadrupole)):
+            raise DataError("where a scene has a potential there are no gradients with respect to charges")
         if self._fused and not (wanted or batch.splines) and (images := self._launched(batch, weights)):
             if progress:
                 progress(images.unsettled.numel())
             return images
-        law, parts = _Law.of(batch), []
+        law, parts = _Law.of(batch, weights), []
         for lateral in torch.split(pixels, self._share(batch), dim=-1):
             fz, unsettled, u, t = self._descend(law, lateral, z, wanted)
             if wanted:
@@ -138,7 +155,7 @@ class TorchSimulator:
     @torch.no_grad()
     def jacobian(self, batch: Batch, weights: ArrayLike = (1.0,)) -> Tensor:
         """Return ∂values/∂positions (B, X, Y, Z', N, 3) of the values of `batch_images`, in one pass over the pairs."""
-        law, pixels, parts = _Law.of(batch), batch.pixels(), []
+        law, pixels, parts = _Law.of(batch, weights), batch.pixels(), []
         z = batch.z - law.springs[5]
         share = max(1, self._share(batch) // z.shape[1])
         for lateral in torch.split(pixels, self._share(batch), dim=-1):
@@ -203,7 +220,7 @@ class TorchSimulator:
             where = state[12].topk(going, dim=1).indices[None]  # (1, B, going): some settled ones fill up
             part = state.gather(2, where.expand(len(state), -1, -1))
         excused = UNSETTLED if self.dtype == torch.float64 else 0  # its goal is beyond what every soft point can reach
-        return state[3:6], state[11], state[12] > excused
+        return state[3:6], state[11], ~(state[12] <= excused)  # what is not a number has not settled
 
 
 def _step(state: Tensor, law: _Law) -> Tensor:
@@ -214,7 +231,7 @@ def _step(state: Tensor, law: _Law) -> Tensor:
     gx, gy, gz, jxx, jyy, jzz, jxy, jxz, jyz = field
 
     # the stiff direction z is eliminated; the two soft ones are solved in their own axes
-    p = jzz.abs().clamp(min=0.2)
+    p = jzz.abs().clamp(min=STIFFEST)
     sxx, syy, sxy = jxx - jxz * jxz / p, jyy - jyz * jyz / p, jxy - jxz * jyz / p
     rx, ry = gx - jxz / p * gz, gy - jyz / p * gz
     mean, half = (sxx + syy) / 2, (sxx - syy) / 2
@@ -228,14 +245,14 @@ def _step(state: Tensor, law: _Law) -> Tensor:
     ex, ey = cos * first - sin * second, sin * first + cos * second
     ez = (gz - jxz * ex - jyz * ey) / p
 
-    overshot = gx * lx + gy * ly + gz * lz < -0.3 * gain
-    reach = torch.where(overshot, reach / 2, (1.5 * reach).clamp(max=REACH))
+    overshot = gx * lx + gy * ly + gz * lz < -OVERSHOT * gain
+    reach = torch.where(overshot, reach / 2, (GROWTH * reach).clamp(max=REACH))
     size = torch.sqrt(ex * ex + ey * ey + ez * ez)
     share = (reach / size.clamp(min=1e-12)).clamp(max=1)
     ex, ey, ez = share * ex, share * ey, share * ez
     g = torch.sqrt(gx * gx + gy * gy + gz * gz)
-    enough = SETTLED_DOUBLE if g.dtype == torch.float64 else SETTLED
-    settled = (low > RIDGE) & (size * share < LAST_STEP) & (g < enough)
+    enough, last_step = law.goal.unbind()
+    settled = (low > RIDGE) & (size * share < last_step) & (g < enough)
     fz = sample[2] - (sample[7] * ex + sample[8] * ey + sample[5] * ez)  # to first order, the force after the step
     gain, left_now = gx * ex + gy * ey + gz * ez, torch.where(settled, 0, g.clamp(min=1e-30))
     after = torch.stack([bx, by, bz, ux + ex, uy + ey, uz + ez, ex, ey, ez, gain, reach, fz, left_now])

@@ -22,8 +22,9 @@ RIDGE = tl.constexpr(newton.RIDGE)
 OFF_RIDGE = tl.constexpr(newton.OFF_RIDGE)
 REACH = tl.constexpr(newton.REACH)
 GUESS = tl.constexpr(newton.GUESS)
-SETTLED = tl.constexpr(newton.SETTLED)
-LAST_STEP = tl.constexpr(newton.LAST_STEP)
+STIFFEST = tl.constexpr(newton.STIFFEST)
+GROWTH = tl.constexpr(newton.GROWTH)
+OVERSHOT = tl.constexpr(newton.OVERSHOT)
 ITERATIONS = tl.constexpr(newton.ITERATIONS)
 FLOOR = tl.constexpr(reference.FLOOR)
 RECORD = tl.constexpr(8)  # floats per atom: x, y, z, 6 C₆, 12 C₁₂, k_e q Q₀, k_e q Q, and one to fill up
@@ -50,20 +51,21 @@ def triton_images(batch: Batch, weights: ArrayLike = (1.0,)) -> Images:
     records = torch.nn.functional.pad(atoms.permute(1, 2, 0), (0, 1)).contiguous()
     values = atoms.new_zeros((len(batch), images, nx, ny))
     unsettled = torch.empty((len(batch), nx, ny), dtype=torch.int32, device=values.device)
+    goal = newton.goal(weights, batch.z.cpu().numpy())
     programs = len(batch) * triton.cdiv(nx, TILE[0]) * triton.cdiv(ny, TILE[1])
     with torch.cuda.device_of(values):
         _scan[(programs,)](
             values, unsettled, records, batch.counts, batch.springs().T.contiguous(),
             batch.x.contiguous(), batch.y.contiguous(), batch.z.contiguous(), torch.from_numpy(weights).to(values),
-            records.shape[1], nx, ny, nz, len(weights), *TILE, monopole, quadrupole, **OPTIONS,
+            records.shape[1], nx, ny, nz, len(weights), *goal, *TILE, monopole, quadrupole, **OPTIONS,
         )  # fmt: skip
     return Images(values.permute(0, 2, 3, 1).contiguous(), unsettled)
 
 
-@triton.jit(do_not_specialize=("atoms", "nx", "ny", "nz", "span"))
+@triton.jit(do_not_specialize=("atoms", "nx", "ny", "nz", "span", "enough", "last_step"))
 def _scan(
     values, unsettled, records, counts, springs, x, y, z, weights, atoms, nx, ny, nz, span,
-    TILE_X: tl.constexpr, TILE_Y: tl.constexpr, MONOPOLE: tl.constexpr, QUADRUPOLE: tl.constexpr,
+    enough, last_step, TILE_X: tl.constexpr, TILE_Y: tl.constexpr, MONOPOLE: tl.constexpr, QUADRUPOLE: tl.constexpr,
 ):  # fmt: skip
     """Add to values (B, Z', X, Y), which are zero, and set unsettled (B, X, Y).
 
@@ -78,6 +80,7 @@ def _scan(
     iy = tile % columns * TILE_Y + lane % TILE_Y
     inside = (ix < nx) & (iy < ny)
     pixel = ix * ny + iy
+    plane = nx.to(tl.int64) * ny  # pixels of an image
 
     values += scene * (nz - span + 1) * nx * ny
     records += scene * atoms * RECORD
@@ -107,7 +110,7 @@ def _scan(
             )
             lx, ly, lz, gain, reach, f, settled = _step(
                 ux, uy, uz, lx, ly, lz, gain, reach, fx, fy, f, hxx, hyy, hzz, hxy, hxz, hyz,
-                lateral, radial, length, rest_x, rest_y,
+                lateral, radial, length, rest_x, rest_y, enough, last_step,
             )  # fmt: skip
             on = going > 0  # the others have settled and stay where they are
             ux, uy, uz = tl.where(on, ux + lx, ux), tl.where(on, uy + ly, uy), tl.where(on, uz + lz, uz)
@@ -116,7 +119,7 @@ def _scan(
             step += 1
         lost += going
         for image in range(tl.maximum(height - span + 1, 0), tl.minimum(height, nz - span) + 1):
-            at = values + image * nx * ny + pixel
+            at = values + image * plane + pixel
             tl.store(at, tl.load(at, inside) + tl.load(weights + height - image) * fz, inside)
     tl.store(unsettled + scene * nx * ny + pixel, lost, inside)
 
@@ -168,7 +171,7 @@ def _sample(records, count, x, y, z, MONOPOLE: tl.constexpr, QUADRUPOLE: tl.cons
 @triton.jit
 def _step(
     ux, uy, uz, lx, ly, lz, gain, reach, fx, fy, fz, hxx, hyy, hzz, hxy, hxz, hyz,
-    lateral, radial, length, rest_x, rest_y,
+    lateral, radial, length, rest_x, rest_y, enough, last_step,
 ):  # fmt: skip
     """Return the step, its gain, the reach, the vertical force after the step, and whether the probe has settled then.
 
@@ -177,6 +180,7 @@ def _step(
         lx, ly, lz, gain, reach: the step before.
         fx, fy, fz, hxx, …: the sample's force and Hessian.
         lateral, radial, length, rest_x, rest_y: of the springs.
+        enough, last_step: see `newton.goal`.
     """
     i1 = tl.rsqrt(ux * ux + uy * uy + uz * uz)
     stretch = radial * (1 - length * i1)
@@ -189,7 +193,7 @@ def _step(
     jxy, jxz, jyz = hxy + along * ux * uy, hxz + along * ux * uz, hyz + along * uy * uz
 
     # the stiff direction z is eliminated; the two soft ones are solved in their own axes
-    soft = 1 / tl.maximum(tl.abs(jzz), 0.2)
+    soft = 1 / tl.maximum(tl.abs(jzz), STIFFEST)
     px, py = jxz * soft, jyz * soft
     sxx, syy, sxy = jxx - jxz * px, jyy - jyz * py, jxy - jxz * py
     rx, ry = gx - px * gz, gy - py * gz
@@ -205,12 +209,12 @@ def _step(
     ex, ey = cos * first - sin * second, sin * first + cos * second
     ez = soft * (gz - jxz * ex - jyz * ey)
 
-    overshot = gx * lx + gy * ly + gz * lz < -0.3 * gain
-    reach = tl.where(overshot, reach / 2, tl.minimum(1.5 * reach, REACH))
+    overshot = gx * lx + gy * ly + gz * lz < -OVERSHOT * gain
+    reach = tl.where(overshot, reach / 2, tl.minimum(GROWTH * reach, REACH))
     size = tl.sqrt(ex * ex + ey * ey + ez * ez)
     share = tl.minimum(reach / tl.maximum(size, 1e-12), 1)
     ex, ey, ez = share * ex, share * ey, share * ez
-    settled = (low > RIDGE) & (size * share < LAST_STEP) & (gx * gx + gy * gy + gz * gz < SETTLED * SETTLED)
+    settled = (low > RIDGE) & (size * share < last_step) & (gx * gx + gy * gy + gz * gz < enough * enough)
     after = fz - (hxz * ex + hyz * ey + hzz * ez)  # to first order, the force after the step
     return ex, ey, ez, gx * ex + gy * ey + gz * ez, reach, after, settled
 

@@ -28,8 +28,8 @@ def main() -> None:
     for name in options.engines:
         runs = [_run(engines[name], batch, settings) for _ in range(options.repeat + 1)][1:]  # the first one warms up
         forward, wanted, backward = np.median(runs, axis=0)
-        rows.append([name, f"{forward:.3f}", f"{wanted:.3f}", f"{backward:.3f}", f"{backward / wanted:.2f}"])
-    header = ["", "forward", "forward, gradients wanted", "backward", "backward / forward, gradients wanted"]
+        rows.append([name, f"{forward:.3f}", f"{wanted:.3f}", f"{backward:.3f}", f"{backward / forward:.2f}"])
+    header = ["", "forward", "forward, gradients wanted", "backward", "backward / forward"]
     about = f"{options.molecule}, {len(scene.molecule)} atoms, {grid} forces; seconds of one thread"
     text = f"{about}, median of {options.repeat}:\n\n{report.table(header, rows)}"
     report.publish(options, "gradient", [dict(zip(header, row, strict=True)) for row in rows], text, "")

@@ -77,9 +77,9 @@ def publish(options: argparse.Namespace, name: str, rows: Sequence[dict[str, Any
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1))
     text = "\n".join(f"- {fact}: {value}" for fact, value in facts.items()) + f"\n\n{text}"
+    sys.stdout.write(text + "\n")
     if options.page:
         _write_block(options.page, f"{name} {options.device}", text)
-    sys.stdout.write(text + "\n")
 
 
 def _write_block(page: Path, name: str, text: str) -> None:

@@ -196,6 +196,9 @@ def test_a_cube_file_brings_its_potential_and_its_atoms(afmid, tmp_path: Path) -
     np.testing.assert_allclose(read_scan(tmp_path / "xyz.npz").df, scan.df, atol=1e-4)
     afmid("simulate", "water.xyz", "-o", "bare.npz", *small[:-2], cwd=tmp_path)
     assert np.abs(read_scan(tmp_path / "bare.npz").df - scan.df).max() > 0.1
-    for more in (["--pose", "flat"], ["benzene"]):
-        refused = afmid("simulate", "water.cube", *more, "-o", "out/", *small, cwd=tmp_path)
-        assert (refused.returncode, b"a potential is that of one molecule as it lies" in refused.stderr) == (2, True)
+    (tmp_path / "list.smi").write_text("O\nCC\n")
+    given = ("--potential", "water.cube")
+    for arguments in (["water.cube", "--pose", "flat"], ["water.cube", "O"], ["list.smi", *given], ["O", *given]):
+        refused = afmid("simulate", *arguments, "-o", "out/", *small, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert b"a potential is that of one molecule as it lies in a file" in refused.stderr

@@ -14,6 +14,7 @@ from afmid.molecule import Molecule
 from afmid.simulate import TIPS, Scene, Tip, load_engine, oscillation_weights
 from afmid.simulate.oscillation import weighted
 from afmid.simulate.reference import forces
+from afmid.simulate.torch_engine import TorchSimulator
 from afmid.units import N_per_m
 
 X, Y = np.linspace(-3.07, 3.03, 12), np.linspace(-2.91, 3.11, 10)
@@ -21,7 +22,7 @@ Z = 2.9 + 0.1 * np.arange(20)[::-1]
 WEIGHTS = oscillation_weights(0.1, 0.5, 30_300.0, 1800 * N_per_m)
 TIP_CASES = {**TIPS, "tilted": Tip(offset=(0.35, -0.25)), "soft": Tip(lateral_stiffness=0.12 * N_per_m),
              "charged": Tip(charge=-0.1, quadrupole=0.0), "both": Tip(charge=0.2, quadrupole=0.15),
-             "neutral": Tip(quadrupole=0.0)}  # fmt: skip
+             "neutral": Tip(quadrupole=0.0), "springy": Tip(radial_stiffness=0.5 * N_per_m)}  # fmt: skip
 WATER = Molecule(
     np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0.1], [-0.76, 0.59, 0.0]]), np.array([-0.6, 0.3, 0.3])
 )
@@ -44,6 +45,25 @@ def test_engines_agree_with_the_reference_law(engine, bent, tip):
     assert same.mean() > 0.99
     assert not unsettled.any()
     assert np.sqrt(np.mean((df - expected) ** 2)) < 1e-4 * np.sqrt(np.mean(expected**2))
+
+
+@pytest.mark.parametrize("dz", [0.1, 0.02])
+def test_the_static_limit_agrees_too(engine, bent, dz):
+    """Its differences of two forces magnify what is wrong with them."""
+    scene = Scene(bent, Tip(), X, Y, 3.4 + dz * np.arange(6)[::-1])
+    static = oscillation_weights(dz, 0.0, 30_300.0, 1800 * N_per_m)
+    expected = weighted(forces(scene)[0], static)
+    assert np.linalg.norm(engine.images([scene], static).values[0].numpy() - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def test_closer_than_usual_the_probe_rests_where_double_precision_has_it_rest(engine, bent):
+    """0.7 Å closer; but for pixels right above an atom, where the two ways to buckle are equal."""
+    scene = Scene(bent, Tip(), X, Y, Z - 0.7)
+    (fz, unsettled), (exact, _) = engine.images([scene]), TorchSimulator(precision="double").images([scene])
+    error = (fz - exact)[0].abs().amax(-1)
+    assert not unsettled.any()
+    assert (error > 1e-3).sum() <= 1
+    assert error.flatten().sort().values[:-1].max() < 2e-4
 
 
 @pytest.mark.parametrize("tip", [Tip(), Tip(charge=-0.1, quadrupole=0.02, offset=(0.2, 0.1))], ids=["CO", "charged"])
@@ -73,18 +93,18 @@ def test_a_batch_equals_its_members(engine, bent):
 
 
 @settings(max_examples=10, deadline=None)
-@given(shift=st.tuples(*[st.floats(-20, 20)] * 3), quarter=st.integers(0, 3))
-def test_moving_or_turning_molecule_and_scan_together_changes_nothing(engine, shift, quarter):
+@given(shift=st.tuples(*[st.floats(-20, 20)] * 3), angle=st.floats(0, 2 * np.pi))
+def test_moving_or_turning_molecule_and_scan_together_changes_nothing(engine, shift, angle):
     x, z = np.linspace(-2.1, 1.9, 5), np.array([3.6, 3.4])
     before = engine.images([Scene(WATER, Tip(), x, x, z)]).values
     moved = engine.images([Scene(WATER.moved(shift), Tip(), x + shift[0], x + shift[1], z + shift[2])]).values
     assert_allclose(moved, before, atol=5e-5)
-    c, s = np.cos(quarter * np.pi / 2), np.sin(quarter * np.pi / 2)
-    turned = WATER.turned(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]))
-    symmetric = np.linspace(-2, 2, 5)
-    image = engine.images([Scene(WATER, Tip(), symmetric, symmetric, z)]).values
-    image_turned = engine.images([Scene(turned, Tip(), symmetric, symmetric, z)]).values
-    assert_allclose(image_turned, image.rot90(quarter, (1, 2)), atol=5e-5)
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    places = np.array([[-1.7, 0.4, 0], [0.3, 1.1, 0], [0.9, -0.6, 0], [2.2, 1.3, 0]])
+    turned = WATER.turned(rotation)
+    straight = [Scene(WATER, Tip(), p[:1], p[1:2], z) for p in places]
+    around = [Scene(turned, Tip(), p[:1], p[1:2], z) for p in places @ rotation.T]
+    assert_allclose(engine.images(around).values, engine.images(straight).values, atol=5e-5)
 
 
 def test_progress_tells_of_every_pixel_once(engine, bent):

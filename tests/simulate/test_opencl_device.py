@@ -22,7 +22,7 @@ def found(monkeypatch):
     """Let the machine have other devices than it has."""
 
     def have(*devices: Found) -> None:
-        monkeypatch.setattr(opencl_device, "try_out", lambda: devices)
+        monkeypatch.setattr(opencl_device, "try_out", lambda name="": devices)
 
     return have
 

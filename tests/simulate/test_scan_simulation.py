@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from afmid.errors import DataError, UsageError
+from afmid.io import read_molecule
 from afmid.molecule import Molecule
 from afmid.offers import Engine
 from afmid.plugins import Plugin, Registry, checked
@@ -144,6 +145,16 @@ def test_auto_takes_opencl_on_a_cpu():
 def test_heights_that_ascend_are_refused(bent):
     with pytest.raises(DataError, match="must descend"):
         Scene(bent, Tip(), np.zeros(1), np.zeros(1), np.array([3.0, 3.1]))
+
+
+def test_the_nearest_image_does_not_depend_on_the_number_of_images():
+    """Next to an atom the probe rests where it comes from, and so the tip always comes from above."""
+    naphthalene = read_molecule("naphthalene")
+    _, simulator = load_engine("torch", "cpu")
+    settings = [SimulationOptions(size=8, pixels=16, heights=n, amplitude=0, clearance=-1) for n in (1, 16)]
+    few, many = (next(simulate([naphthalene], options, simulator)) for options in settings)
+    assert (few.df.shape[2], many.df.shape[2]) == (1, 16)
+    assert_allclose(few.df[..., -1], many.df[..., -1], atol=0.02)
 
 
 def test_a_potential_goes_where_its_molecule_goes_and_a_scan_beyond_its_cell_is_said(bent, caplog):

@@ -59,6 +59,12 @@ def test_the_probe_has_settled_everywhere_also_closer_than_usual(bent):
         assert residual.max() < 1e-4
 
 
+def test_a_probe_that_is_nowhere_has_not_settled(bent):
+    values, unsettled = TorchSimulator().images([Scene(replace(bent, charges=bent.charges * 1e25), Tip(), X, Y, Z[:2])])
+    assert (unsettled[values.isnan().any(-1)] > 0).all()
+    assert values.isnan().any()
+
+
 def test_where_the_kernel_for_cuda_fails_tensor_operations_take_over_and_say_so_once(bent, caplog):
     engine, scene = TorchSimulator(), Scene(bent, Tip(), X, Y, Z)
     engine._fused = True  # on a CPU, for which the kernel cannot be compiled

@@ -93,7 +93,8 @@ def test_the_kernel_compiles_for_hopper_without_spilling_registers(monopole, qua
 
     constants = {"TILE_X": TILE[0], "TILE_Y": TILE[1], "MONOPOLE": monopole, "QUADRUPOLE": quadrupole}
     kinds = dict.fromkeys(_scan.arg_names, "*fp32") | dict.fromkeys(("unsettled", "counts"), "*i32")
-    kinds |= dict.fromkeys(("atoms", "nx", "ny", "nz", "span"), "i32") | dict.fromkeys(constants, "constexpr")
+    kinds |= dict.fromkeys(("atoms", "nx", "ny", "nz", "span"), "i32") | dict.fromkeys(("enough", "last_step"), "fp32")
+    kinds |= dict.fromkeys(constants, "constexpr")
     compiled = triton.compile(ASTSource(_scan, kinds, constants), target=GPUTarget("cuda", 90, 32), options=OPTIONS)
     (tmp_path / "kernel.cubin").write_bytes(compiled.asm["cubin"])
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"

@@ -4,7 +4,7 @@
 // magnitude. `lowest` receives the lower of the two soft curvatures (eV/Å²): negative on a ridge.
 vector newton_step(vector g, matrix j, real *lowest)
 {
-    const real p = 1.0f / fmax(fabs(j.zz), (real)0.2f);
+    const real p = 1.0f / fmax(fabs(j.zz), (real)STIFFEST);
     const real lx = j.xz * p, ly = j.yz * p;
     const real xx = fma(-j.xz, lx, j.xx), yy = fma(-j.yz, ly, j.yy), xy = fma(-j.xz, ly, j.xy);
     const real rx = fma(-lx, g.z, g.x), ry = fma(-ly, g.z, g.y);

@@ -1,12 +1,13 @@
 // The scan of LANES pixels of one scene: the tip base descends, at every height the probe relaxes, starting where the heights before
 // it lead, and the vertical force on it is added, with its weight, to the images it belongs to.
 //
-// Global size: (blocks of pixels, scenes). Units: Å, eV. `images` is scratch: `count` values for each lane of the work group.
+// Global size: (blocks of pixels, scenes). Units: Å, eV. A probe has settled where less force than `enough` is left and its last
+// step is shorter than `last_step`. `scratch`: one value for each image and lane of the work group.
 __kernel __attribute__((vec_type_hint(real)))
 void scan(__global const float8 *atoms, __global const int *first_atom, __global const tip *tips,
           __global const lattice *lattices, __global const float *coefficients,
           __global const float *xs, __global const float *ys, __global const float *zs, __constant const float *weights,
-          const int nx, const int ny, const int heights, const int span,
+          const int nx, const int ny, const int heights, const int span, const float enough, const float last_step,
           __global float *values, __global int *unsettled, __local float *scratch)
 {
     const int scene = get_global_id(1), block = get_global_id(0), pixels = nx * ny, count = heights - span + 1;
@@ -57,12 +58,12 @@ void scan(__global const float8 *atoms, __global const int *first_atom, __global
             add_springs(t, u, &g, &h);
             real low;
             vector e = newton_step(g, h, &low);
-            reach = dot3(g, last) < -0.3f * gain ? 0.5f * reach : fmin(1.5f * reach, (real)REACH);
+            reach = dot3(g, last) < -OVERSHOT * gain ? 0.5f * reach : fmin(GROWTH * reach, (real)REACH);
             const real size = sqrt(dot3(e, e)), shortened = fmin(reach / fmax(size, (real)1e-12f), (real)1.0f);
             e.x *= shortened;
             e.y *= shortened;
             e.z *= shortened;
-            const whole settled = low > RIDGE && size * shortened < LAST_STEP && dot3(g, g) < SETTLED * SETTLED;
+            const whole settled = low > RIDGE && size * shortened < last_step && dot3(g, g) < enough * enough;
             const real after = pull - fma(hxz, e.x, fma(hyz, e.y, hzz * e.z));  // to first order, after the step
             fz = going ? after : fz;
             u.x = going ? u.x + e.x : u.x;

@@ -146,7 +146,9 @@ class DescriptorTask:
     @torch.no_grad()
     def _simulated(self, scenes: list[Scene]) -> Batch:
         """Return Δf (Hz) and maps of scenes."""
-        return Batch(self.simulator.images(scenes, self.recipe.simulation.weights()).values, self._maps(scenes))
+        settings = self.recipe.simulation
+        images = self.simulator.images(scenes, settings.weights()).values[..., -settings.heights :]
+        return Batch(images, self._maps(scenes))
 
     def _measured(self, df: Tensor, rng: np.random.Generator) -> Tensor:
         """Return stacks as a microscope would bring them, normalised: noisy, at times drifted, with images missing."""
