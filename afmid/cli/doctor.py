@@ -155,6 +155,8 @@ def _opencl() -> tuple[str | None, list[dict[str, Any]], str]:
 def _add_opencl(report: Report, found: str | None, devices: list[dict[str, Any]], failure: str) -> None:
     report.found["opencl"] = {"pyopencl": found, "devices": devices, "failure": failure}
     cure = "a driver for the CPU: pip install 'afmid[opencl]'; until then torch simulates"
+    if folder := os.environ.get("OCL_ICD_VENDORS"):
+        cure = f"OCL_ICD_VENDORS has it look for drivers in {folder} alone; until that is mended torch simulates"
     if not found:
         report.hints.append("OpenCL simulates faster on a CPU, and is optional: pip install 'afmid[opencl]'")
     elif failure:

@@ -96,6 +96,8 @@ def main() -> NoReturn:
         code = _failed(_usage(error), error.exit_code)
     except AfmidError as error:
         code = _failed(str(error), error.exit_code)
+    except MemoryError as error:
+        code = _failed(f"not enough memory: {str(error) or 'none is left'}; take fewer pixels, heights or atoms", 1)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what stdout did not take is not tried again
         where = f"{error.filename}: " if error.filename else ""

@@ -2,14 +2,15 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from afmid import __version__
 from afmid.cli.options import Device, Force, Settings, registry, with_options
 from afmid.cli.output import (
     STANDARD,
@@ -50,7 +51,7 @@ def simulate(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="draw into this png, pdf or svg; of several the nearest images"),
+        typer.Option("--plot", metavar="FILE", help="draw into this png, pdf or svg; of several one image each"),
     ] = None,
     pose: Annotated[
         Pose, typer.Option("--pose", metavar="NAME", help="as-given, flat, or entropy: random, with many atoms on top")
@@ -67,9 +68,11 @@ def simulate(
         typer.Option("--potential", metavar="FILE", help="Hartree potential (cube, xsf) in place of the point charges"),
     ] = None,
     potential_sign: Annotated[
-        Literal["electron", "positive"],
-        typer.Option("--potential-sign", metavar="NAME", help="electron or positive: the charge whose energy is given"),
-    ] = "electron",
+        Literal["electron", "positive"] | None,
+        typer.Option(
+            "--potential-sign", metavar="NAME", help="electron or positive: whose energy is given [default: electron]"
+        ),
+    ] = None,
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="of a list or pack only these, such as test")
     ] = None,
@@ -85,10 +88,11 @@ def simulate(
 ) -> None:
     """Simulate the scan of molecules: Δf images at constant heights, far to near, with the molecule as their truth.
 
-    MOLECULE is a file (xyz, sdf, mol), a SMILES, a name such as PTCDA, or - for stdin; or many of them: a folder of
-    files, a list of SMILES (csv, smi, txt; gzipped or not), a molecule pack (npz). It is scanned as it lies, from +z;
-    one without a geometry is laid flat. A cube or xsf file brings its Hartree potential along with its atoms. Of many,
-    those that fail are left out and named, and the exit code is 1. Engines and what --set sets of them: afmid plugins.
+    MOLECULE is a file (xyz, sdf, mol), - for one from stdin, a SMILES, or a name such as PTCDA; or many of them: a
+    folder of files, a list of SMILES (csv, smi, txt; gzipped or not), a molecule pack (npz). It is scanned as it lies,
+    from +z; one without a geometry is laid flat. A cube or xsf file brings its Hartree potential along with its atoms.
+    Of many, those that fail are left out and named, and the exit code is 1. Engines and what --set sets of them: afmid
+    plugins.
 
     \b
     afmid simulate pentacene --plot pentacene.png
@@ -112,17 +116,19 @@ def simulate(
     place = _place(stream, output)
     _check_files(stream, place, force)
     _log_settings(kinds)
-    source = {"potential": {"file": Path(potential or molecules[0]).name, "sign": potential_sign}} if field else {}
-    written = _write(stream, place, {"engine": chosen.name, **source}, plot)
+    record: dict[str, Any] = {"afmid": __version__, "engine": chosen.name}
+    if field:
+        record["potential"] = {"file": Path(potential or molecules[0]).name, "sign": potential_sign or "electron"}
+    written = _write(stream, place, record, plot)
     if stream.failed:
-        note(f"{stream.failed} of {stream.molecules} molecules failed; scans written: {written}")
+        note(f"{stream.failed} of {stream.molecules} molecules failed; scans written to {output}: {written}")
         raise typer.Exit(FAILED)
     if written > MOST_NOTES:
-        note(f"wrote {written} scans")
+        note(f"wrote {written} scans to {output}")
 
 
 def _read_potential(
-    texts: list[str], file: Path | None, sign: Literal["electron", "positive"], pose: Pose
+    texts: list[str], file: Path | None, sign: Literal["electron", "positive"] | None, pose: Pose
 ) -> "tuple[Potential | None, dict[str, Molecule]]":
     """Return the potential that was named, or that the molecule's own file holds, and the atoms of the latter.
 
@@ -134,43 +140,72 @@ def _read_potential(
 
     own = [text for text in texts if Path(text).suffix.lower() in POTENTIALS]
     if not (file or own):
+        if sign:
+            raise UsageError("--potential-sign is for a potential; give one with --potential")
         return None, {}
     alone = len(texts) == 1 and (Path(texts[0]).is_file() or texts[0] == STANDARD) and not is_table(texts[0])
     if not alone or pose != "as-given":
         raise UsageError("a potential is that of one molecule as it lies in a file: one MOLECULE, and no other --pose")
     from afmid.chem import perceive_bonds
-    from afmid.io import read_potential
+    from afmid.io import read_molecule, read_potential
 
-    potential, molecule = read_potential(own[0] if own else str(file), sign)
-    if own and file:
-        potential, _ = read_potential(file, sign)
-    return potential, {own[0]: perceive_bonds(molecule)} if own else {}
+    sign = sign or "electron"
+    potential, atoms = read_potential(file or own[0], sign)
+    if not own:
+        molecule = read_molecule(texts[0])
+    else:
+        molecule = perceive_bonds(read_potential(own[0], sign)[1] if file else atoms)
+    if not _lies_in(molecule, atoms):
+        log.warning("%s has no atoms where those of %s are; is it in the frame of the potential?", texts[0], file)
+    return potential, {texts[0]: molecule}
+
+
+def _lies_in(molecule: "Molecule", atoms: "Molecule") -> bool:
+    """Return whether each atom is within 0.5 Å of one of the others."""
+    from scipy.spatial import KDTree
+
+    return bool((KDTree(atoms.positions).query(molecule.positions)[0] < 0.5).all())
 
 
 def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: Path | None) -> int:
     """Write the scans as they are made, `record` in the meta of each, draw what was asked for; return their number."""
     from afmid.io import write_scan
-    from afmid.report.picture import MOST_SCANS, draw_scan, draw_sheet, nearest
+    from afmid.report.picture import MOST_SCANS, draw_scan, draw_sheet, telling
 
     total = stream.molecules * len(stream.settings)
     done, shown = 0, {}
-    with few_warnings(), scan_bar(total, stream.pixels) as progress, closing(stream.scans(progress)) as scans:
+    with (
+        few_warnings(),
+        _interrupted(lambda: done),
+        scan_bar(total, stream.pixels) as progress,
+        closing(stream.scans(progress)) as scans,
+    ):
         for done, (name, made) in enumerate(scans, 1):
             scan = replace(made, meta={**made.meta, **record})
             file = place(name)
             write_scan(scan, file if file == STANDARD else with_folder(Path(file)))
-            if total > MOST_NOTES:
+            if total > MOST_NOTES or file == place(""):  # many, or the file that the user named
                 log.info("wrote %s", file)
-            elif file != place(""):  # the user named a folder, not the file
+            else:
                 note(f"wrote {file}")
             if plot and done <= MOST_SCANS:
-                shown[name] = scan if total == 1 else nearest(scan)
+                shown[name] = scan if total == 1 else telling(scan)
     if plot and shown:
         if total == 1:
             draw_scan(shown[name], with_folder(plot))
         else:
             draw_sheet(shown, done, with_folder(plot))
     return done
+
+
+@contextmanager
+def _interrupted(done: Callable[[], int]) -> Iterator[None]:
+    """Say after Ctrl-C how many scans were written."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"interrupted; scans written: {done()}")
+        raise
 
 
 def _check_picture(plot: Path | None, force: bool) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 128  # molecules that are read, and kept, while each setting is applied to all of them
+AT_ONCE = 32  # molecules that are read, and kept, while each setting is applied to all of them
 FEW = 8  # molecules that are read in this process; RDKit may miss a Ctrl-C, and so more are not
 
 Task = tuple[int, Entry]

@@ -118,7 +118,7 @@ def open_sources(
     names = _Names()
     known = known or {}
     sources = [
-        _single(names.single(Path(text).stem), partial(_known, known[text]), at_hand=True)
+        _single(names.single(Path(text).stem.strip("-")), partial(_known, known[text]), at_hand=True)
         if text in known
         else _open(text, split, names)
         for text in texts

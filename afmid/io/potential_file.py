@@ -67,8 +67,11 @@ def read_potential(path: Path | str, sign: Literal["electron", "positive"] = "el
     i, j, k = (at % potential.values.shape).astype(int).T
     if np.median(potential.values[i, j, k]) < np.median(potential.values):
         other = "positive" if sign == "electron" else "electron"
-        log.warning("%s: at the atoms a positive charge has less energy than around them; if the sign of the potential "
-                    "is reversed, read it as that of: %s", source_of(path), other)  # fmt: skip
+        log.warning(
+            "%s: at the atoms a positive charge has less energy than around them, as if the sign were reversed, unless "
+            "the potential leaves the nuclei out; --potential-sign %s turns it",
+            source_of(path), other,
+        )  # fmt: skip
     return potential, replace(molecule, name=Path(source_of(path)).stem)
 
 

@@ -31,6 +31,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 150
 MOST_PIXELS = 640  # of an image along a side: more would not show
 MOST_MAPS = 12
+ABOVE_NEAREST = 0.3  # Å
 MOST_SCANS = 60  # on a sheet
 
 WIDTH, LEFT, RIGHT, TOP = 11.0, 0.62, 0.18, 0.4  # inches: the page, its margins, and its title
@@ -93,7 +94,7 @@ def draw_scan(scan: Scan, path: Path) -> None:
 
 
 def draw_sheet(scans: Mapping[str, Scan], total: int, path: Path) -> None:
-    """Draw the nearest image of each scan under its name, each on its own grey scale.
+    """Draw one image of each scan under its name and SMILES, each on its own grey scale: see `telling`.
 
     Args:
         scans: by name, MOST_SCANS at most, each with as many pixels.
@@ -103,16 +104,25 @@ def draw_sheet(scans: Mapping[str, Scan], total: int, path: Path) -> None:
     Raises:
         DataError: on another suffix, or where the file cannot be written.
     """
-    panels = [_Panel(name, partial(_paint_image, scan=scan, index=-1)) for name, scan in scans.items()]
+    panels = [
+        _Panel(_named(name, scan), partial(_paint_image, scan=telling(scan), index=-1)) for name, scan in scans.items()
+    ]
     some = next(iter(scans.values()))
     title = f"{total} scans" if len(scans) == total else f"The first {len(scans)} of {total} scans"
-    about = f"{_line(some.tip, 20)} tip · Δf, the nearest image of each, on its own scale, bright is high"
+    about = f"{_line(some.tip, 20)} tip · Δf {ABOVE_NEAREST:g} Å above the nearest image, own scales, bright is high"
     _write(path, some, title, [about], _rows(panels, widest=6, framed=False))
 
 
-def nearest(scan: Scan) -> Scan:
-    """Return a scan of the nearest image alone, which is what a sheet needs of it."""
-    return replace(scan, df=scan.df[:, :, -1:].copy(), z=scan.z[-1:])
+def telling(scan: Scan) -> Scan:
+    """Return a scan of one image alone, some way above the nearest, where the probe often is pushed aside too far."""
+    i = int(np.abs(scan.z - scan.z[-1] - ABOVE_NEAREST).argmin())
+    return replace(scan, df=scan.df[:, :, i : i + 1].copy(), z=scan.z[i : i + 1])
+
+
+def _named(name: str, scan: Scan) -> str:
+    """Return a scan's name, with the SMILES of a molecule that has no name of its own."""
+    smiles = scan.truth.smiles if scan.truth and not scan.truth.name else ""
+    return _line(f"{name} {smiles}", 28)
 
 
 def draw_identification(scan: Scan, answer: Identification, path: Path) -> None:

@@ -27,6 +27,7 @@ SOFTEST = 1e-3  # eV/Å²: curvatures below this are taken as this in a Newton s
 TOLERANCE = 1e-9  # eV/Å
 UNSETTLED = 1e-3  # eV/Å: a probe with more force than this on it did not come to rest
 LONGEST_STEP = 0.1  # Å
+PAIRS = 2**20  # of atoms and pixels held at once
 
 Array = NDArray[np.float64]
 Law = Callable[[Array], tuple[Array, Array, Array]]  # points (P, 3) to energy (P,), force (P, 3), Hessian (P, 3, 3)
@@ -136,13 +137,16 @@ def forces(scene: Scene) -> tuple[Array, NDArray[np.int32]]:
     """
     x, y = (grid.ravel() for grid in np.meshgrid(scene.x, scene.y, indexing="ij"))
     law, rest = scene_law(scene), np.array(scene.tip.rest)
-    u = np.tile(rest, (len(x), 1))
     out, lost = np.empty((len(x), len(scene.z))), np.zeros(len(x), np.int32)
-    for k, z in enumerate(scene.z):
-        base = np.column_stack([x, y, np.full(len(x), z - rest[2])])
-        u, sample, residual = relax(law, scene.tip, base, u)
-        out[:, k] = sample[:, 2]
-        lost += residual > UNSETTLED
+    share = max(1, PAIRS // len(scene.molecule))
+    for start in range(0, len(x), share):
+        part = slice(start, start + share)
+        u = np.tile(rest, (len(x[part]), 1))
+        for k, z in enumerate(scene.z):
+            base = np.column_stack([x[part], y[part], np.full(len(u), z - rest[2])])
+            u, sample, residual = relax(law, scene.tip, base, u)
+            out[part, k] = sample[:, 2]
+            lost[part] += residual > UNSETTLED
     return out.reshape(scene.shape), lost.reshape(scene.shape[:2])
 
 

@@ -236,6 +236,7 @@ def load_engine(
     pairs = list(pairs)
     ranked = sorted(registry.all(Engine), key=lambda engine: -engine.priority)
     engines = [engine for engine in ranked if device in engine.devices and _has_options(engine, pairs)]
+    failures: list[tuple[int, str, Exception]] = []
     for engine in engines or ranked[:1]:
         options = parse_options(engine, pairs)
         try:
@@ -244,12 +245,14 @@ def load_engine(
             raise
         except (AfmidError, RuntimeError) as error:
             missing = isinstance(error.__cause__, ImportError)  # an extra that was not asked for is no trouble
-            level = logging.INFO if missing else logging.WARNING
-            log.log(level, "engine %s does not work here and is passed over: %s", engine.name, error)
+            failures.append((logging.INFO if missing else logging.WARNING, engine.name, error))
             continue
+        for level, name, reason in failures:
+            log.log(level, "engine %s is passed over, %s simulates: %s", name, engine.name, reason)
         log.info("engine: %s on %s", engine.name, device)
         return engine, simulator
-    raise DataError("no simulation engine works on this machine; see: afmid doctor")
+    reasons = "; ".join(f"{name}: {reason}" for _, name, reason in failures)
+    raise DataError(f"no simulation engine works on this machine; {reasons or 'none is installed'}; see: afmid doctor")
 
 
 def _has_options(engine: Engine, pairs: Iterable[str]) -> bool:

@@ -52,7 +52,7 @@ def test_a_list_and_a_folder_go_into_a_folder_and_one_that_fails_costs_itself(af
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     lines = done.stderr.decode().splitlines()
     assert lines[0] == "afmid: warning: left out: list-000001 (no_smiles): 'no_smiles' is no valid SMILES"
-    assert lines[-1] == "afmid: 1 of 4 molecules failed; scans written: 3"
+    assert lines[-1] == "afmid: 1 of 4 molecules failed; scans written to out/: 3"
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -112,7 +112,8 @@ def test_an_interrupt_ends_it_at_once_and_leaves_whole_files_and_no_process(tmp_
         os.killpg(running.pid, signal.SIGINT)
         assert running.wait(20) == 130
         assert running.stderr is not None
-        assert running.stderr.read() == b""  # which ends when the last process is gone
+        (told,) = running.stderr.read().decode().splitlines()  # which ends when the last process is gone
+        assert told.startswith("afmid: interrupted; scans written: ")
     assert all(read_scan(path).df.shape == (16, 16, 2) for path in (tmp_path / "out").glob("[!.]*"))
     assert list((tmp_path / "out").glob(".*")) == []
 

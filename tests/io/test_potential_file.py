@@ -65,7 +65,8 @@ def test_what_ase_writes_is_read_and_an_electrons_energy_becomes_a_positive_char
 def test_a_positive_charges_energy_is_taken_as_it_is_and_a_likely_mistake_is_said(write, tmp_path, caplog):
     potential, _ = read(write(), tmp_path, sign="positive")
     assert_allclose(potential.values, energies(), atol=2e-5)
-    assert "if the sign of the potential is reversed, read it as that of: electron" in caplog.text
+    assert "as if the sign were reversed" in caplog.text
+    assert "--potential-sign electron turns it" in caplog.text
 
 
 def test_a_point_of_a_cube_stands_where_gaussian_puts_it_the_third_axis_running_fastest(tmp_path):

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from afmid.errors import DataError
 from afmid.identification import Atom, Bond, Identification, Map
 from afmid.molecule import Molecule
-from afmid.report.picture import draw_identification, draw_scan, draw_sheet, nearest
+from afmid.report.picture import draw_identification, draw_scan, draw_sheet, telling
 from afmid.scan import Scan
 
 HEADS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -147,7 +147,7 @@ def test_atoms_found_and_true_atoms_show_in_the_picture(tmp_path):
 
 
 def test_a_sheet_names_each_scan_and_says_of_how_many(tmp_path):
-    near = nearest(scan())
+    near = telling(scan())
     draw_sheet({"benzene": near, "x$y$<z>": near}, 9, tmp_path / "sheet.svg")
     drawn = (tmp_path / "sheet.svg").read_text()
     assert "The first 2 of 9 scans" in drawn
@@ -155,11 +155,12 @@ def test_a_sheet_names_each_scan_and_says_of_how_many(tmp_path):
     assert "x$y$&lt;z&gt;" in drawn
 
 
-def test_a_sheet_shows_of_each_scan_the_nearest_image(tmp_path):
+def test_a_sheet_shows_of_each_scan_the_telling_image(tmp_path):
     given_scan = scan()
-    kept = nearest(given_scan)
-    assert np.array_equal(kept.df, given_scan.df[:, :, -1:])
-    assert kept.z.tolist() == [given_scan.z[-1]]
+    kept = telling(given_scan)
+    (height,) = kept.z
+    assert height - given_scan.z[-1] == pytest.approx(0.3)
+    assert np.array_equal(kept.df[:, :, 0], given_scan.df[:, :, given_scan.z.tolist().index(height)])
     assert kept.df.base is None  # the far images are free to go
     for name, shown in (("whole", given_scan), ("nearest", kept)):
         draw_sheet({"benzene": shown}, 1, tmp_path / f"{name}.png")

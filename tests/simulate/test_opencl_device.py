@@ -75,7 +75,7 @@ def test_a_broken_driver_costs_one_line_and_torch_takes_over(tmp_path, monkeypat
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if "warning" in line]
     assert len(warnings) == 1
-    assert warnings[0].startswith("afmid: warning: engine opencl does not work here and is passed over: ")
+    assert warnings[0].startswith("afmid: warning: engine opencl is passed over, torch simulates: OpenCL ")
     assert "engine: torch on cpu" in done.stderr
     assert scan.exists()
     asked = subprocess.run([*command, "--force", "--engine", "opencl"], capture_output=True, text=True, check=False)

@@ -131,7 +131,7 @@ def test_auto_takes_the_first_engine_that_loads_on_the_device_and_passes_over_ot
     registry = Registry((plugin,), {(Engine, engine.name): (plugin, engine) for engine in engines})
     assert load_engine("auto", "cpu", registry=registry)[0].name == "good"
     assert [record.message for record in caplog.records] == [
-        "engine best does not work here and is passed over: no driver"
+        "engine best is passed over, good simulates: no driver"
     ]
     monkeypatch.setattr("afmid.simulate.scan_simulation.resolve_device", lambda name: name)
     assert load_engine("auto", "cuda", registry=registry)[0].name == "fair"
