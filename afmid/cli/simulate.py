@@ -121,10 +121,10 @@ def simulate(
         record["potential"] = {"file": Path(potential or molecules[0]).name, "sign": potential_sign or "electron"}
     written = _write(stream, place, record, plot)
     if stream.failed:
-        note(f"{stream.failed} of {stream.molecules} molecules failed; scans written to {output}: {written}")
+        note(f"{stream.failed} of {stream.molecules} molecules failed; scans written to {output or '.'}: {written}")
         raise typer.Exit(FAILED)
     if written > MOST_NOTES:
-        note(f"wrote {written} scans to {output}")
+        note(f"wrote {written} scans to {output or '.'}")
 
 
 def _read_potential(

@@ -125,6 +125,14 @@ def test_standard_output_carries_the_same_scan_as_a_file(afmid, scan: Path, tmp_
     assert np.array_equal(read_scan(tmp_path / "piped.npz").df, read_scan(scan).df)
 
 
+def test_without_a_folder_scans_go_where_the_command_is_run(afmid, tmp_path: Path) -> None:
+    (tmp_path / "bad.xyz").write_text("no molecule")
+    done = afmid("simulate", "benzene", "bad.xyz", *SMALL, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1] == "afmid: 1 of 2 molecules failed; scans written to .: 1"
+    assert (tmp_path / "benzene.npz").exists()
+
+
 def test_a_terminal_is_spared_the_binary() -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "afmid", "simulate", "benzene", "-o", "-"]
