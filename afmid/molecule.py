@@ -1,6 +1,8 @@
-"""Molecule: atoms, their charges, and the bonds between them."""
+"""Molecule: atoms, their charges, and the bonds between them; and many of them as columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +97,47 @@ class Molecule:
         return self.moved((0.0, 0.0, -float(self.positions[:, 2].max())))
 
 
-def flat_rotation(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation (3, 3) that lays positions (N, 3) flat: most extended along x, least along z; no mirror."""
-    centred = positions - positions.mean(0)
-    _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
-    x, y = axes[:, 2], axes[:, 1]
-    return np.stack([x, y, np.cross(x, y)])
+class Molecules(NamedTuple):
+    """Several molecules as columns, the smaller ones filled up with zeros. B molecules, at most N atoms and E bonds.
+
+    Attributes:
+        numbers: atomic numbers, int64 (B, N); 0 where there is no atom.
+        positions: float64 (B, N, 3), Å.
+        charges: point charges (e), float64 (B, N).
+        bonds: pairs of atom indices, int64 (B, E, 2).
+        orders: bond orders, float64 (B, E); 0 where there is no bond.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    charges: NDArray[np.float64]
+    bonds: NDArray[np.int64]
+    orders: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, molecules: Sequence[Molecule]) -> "Molecules":
+        """Return molecules side by side."""
+        return cls(**{name: _filled([getattr(m, name) for m in molecules]) for name in cls._fields})
+
+
+def _filled(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays (n, …) that differ in length as one (B, N, …), the shorter ones filled up with zeros."""
+    out = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), rows[0].dtype)
+    for place, row in zip(out, rows, strict=True):
+        place[: len(row)] = row
+    return out
+
+
+def flat_rotation(positions: NDArray[np.float64], atoms: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Return the rotation (…, 3, 3) that lays positions flat: most extended along x, least along z; no mirror.
+
+    Args:
+        positions: of one molecule or of many (…, N, 3).
+        atoms: where there is an atom (…, N); by default everywhere.
+    """
+    weights = np.ones((*positions.shape[:-1], 1)) if atoms is None else atoms[..., None].astype(np.float64)
+    middle = (weights * positions).sum(-2, keepdims=True) / weights.sum(-2, keepdims=True)
+    centred = weights * (positions - middle)
+    _, axes = np.linalg.eigh(centred.swapaxes(-1, -2) @ centred)  # ascending
+    x, y = axes[..., 2], axes[..., 1]
+    return np.stack([x, y, np.cross(x, y)], -2)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from afmid.simulate.oscillation import frequency_shift, oscillation_weights
 from afmid.simulate.scan_simulation import SimulationOptions, load_engine, probe_forces, simulate
-from afmid.simulate.scene import Scene
+from afmid.simulate.scene import Scene, Scenes
 from afmid.simulate.tip import TIPS, Tip
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ __all__ = [
     "TIPS",
     "Batch",
     "Scene",
+    "Scenes",
     "SimulationOptions",
     "Tip",
     "TorchSimulator",

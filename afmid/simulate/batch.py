@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from afmid.simulate.elements import lennard_jones
-from afmid.simulate.scene import Scene, shared_shape
+from afmid.simulate.scene import Scene, Scenes, shared_shape
 from afmid.simulate.splines import Splines
 from afmid.units import COULOMB
 
@@ -65,41 +66,36 @@ class Batch:
         Raises:
             DataError: grids that differ in shape, or an element without Lennard-Jones parameters.
         """
-        shared_shape(scenes)
+        scenes = Scenes.of(scenes)
+        atoms, centres = scenes.numbers > 0, np.stack([scenes.x.mean(1), scenes.y.mean(1), scenes.z.mean(1)], 1)
+        radii, depths = np.ones(atoms.shape), np.full(atoms.shape, 1e-3)
+        radii[atoms], depths[atoms] = lennard_jones(scenes.numbers[atoms])
+        probe_radius, probe_depth = lennard_jones(scenes.probe)
+        potentials = scenes.potentials
+        bare = np.array([potential is None for potential in potentials] or [True] * len(scenes))
+        splines = [potential.spline(scenes.tip(b)) if potential else None for b, potential in enumerate(potentials)]
 
-        def tensor(values: object) -> Tensor:
-            return torch.as_tensor(np.asarray(values, np.float64)).to(device, dtype)
+        def tensor(values: NDArray[np.float64]) -> Tensor:
+            return torch.tensor(values, dtype=dtype).to(device)  # a copy: gradients' steps must not move the scenes
 
-        tips = [scene.tip for scene in scenes]
-        centres = np.array([[scene.x.mean(), scene.y.mean(), scene.z.mean()] for scene in scenes])
-        longest = max(len(scene.molecule) for scene in scenes)
-        atoms = np.zeros((6, len(scenes), longest))
-        atoms[:3], atoms[4], atoms[5] = FAR, 1.0, 1e-3
-        for b, scene in enumerate(scenes):
-            molecule = scene.molecule
-            charges = np.zeros(len(molecule)) if scene.potential else molecule.charges
-            rows = (*(molecule.positions - centres[b]).T, charges, *lennard_jones(molecule.numbers))
-            atoms[:, b, : len(molecule)] = rows
-        splines = [scene.potential.spline(scene.tip) if scene.potential else None for scene in scenes]
-        probes = np.transpose([lennard_jones(tip.number) for tip in tips])
         return cls(
             centres=tensor(centres),
-            counts=torch.tensor([len(scene.molecule) for scene in scenes], dtype=torch.int32, device=device),
-            positions=tensor(np.moveaxis(atoms[:3], 0, -1)),
-            charges=tensor(atoms[3]),
-            radii=tensor(atoms[4]),
-            depths=tensor(atoms[5]),
-            probe_radius=tensor(probes[0]),
-            probe_depth=tensor(probes[1]),
-            offset=tensor([tip.offset for tip in tips]),
-            **{
-                name: tensor([getattr(tip, name) for tip in tips])
-                for name in ("charge", "quadrupole", "lateral_stiffness", "radial_stiffness", "length")
-            },
-            **{
-                name: tensor([getattr(scene, name) - centre[i] for scene, centre in zip(scenes, centres, strict=True)])
-                for i, name in enumerate("xyz")
-            },
+            counts=torch.tensor(scenes.counts, dtype=torch.int32).to(device),
+            positions=tensor(np.where(atoms[..., None], scenes.positions - centres[:, None], FAR)),
+            charges=tensor(np.where(bare[:, None], scenes.charges, 0.0)),
+            radii=tensor(radii),
+            depths=tensor(depths),
+            probe_radius=tensor(probe_radius),
+            probe_depth=tensor(probe_depth),
+            charge=tensor(scenes.charge),
+            quadrupole=tensor(scenes.quadrupole),
+            lateral_stiffness=tensor(scenes.lateral_stiffness),
+            radial_stiffness=tensor(scenes.radial_stiffness),
+            length=tensor(scenes.length),
+            offset=tensor(scenes.offset),
+            x=tensor(scenes.x - centres[:, :1]),
+            y=tensor(scenes.y - centres[:, 1:2]),
+            z=tensor(scenes.z - centres[:, 2:]),
             splines=Splines.of(splines, centres, dtype, device) if any(splines) else None,
         )
 
@@ -134,10 +130,12 @@ class Batch:
 
 def groups(scenes: Sequence[Scene], points: int) -> Iterator[Sequence[Scene]]:
     """Yield the scenes in groups of no more than `points` atom-pixel pairs, or one by one."""
+    counts = scenes.counts if isinstance(scenes, Scenes) else np.array([len(scene.molecule) for scene in scenes])
+    width, height, _ = shared_shape(scenes)
     start = largest = 0
-    for end, scene in enumerate(scenes):
-        largest = max(largest, len(scene.molecule) * len(scene.x) * len(scene.y))
-        if end > start and largest * (end + 1 - start) > points:
+    for end, size in enumerate((counts * width * height).tolist()):
+        if end > start and max(largest, size) * (end + 1 - start) > points:
             yield scenes[start:end]
-            start, largest = end, len(scene.molecule) * len(scene.x) * len(scene.y)
+            start, largest = end, 0
+        largest = max(largest, size)
     yield scenes[start:]

@@ -1,7 +1,7 @@
 """From molecules and settings to scans: the Python interface to the engines."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Self
@@ -12,13 +12,13 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from afmid.devices import resolve_device
 from afmid.errors import AfmidError, DataError, UsageError
-from afmid.molecule import SYMBOLS, Molecule
+from afmid.molecule import SYMBOLS, Molecule, Molecules
 from afmid.offers import Engine, Simulator
 from afmid.scan import ABOVE_ATOM, Scan
 from afmid.simulate.elements import lennard_jones
 from afmid.simulate.oscillation import oscillation_weights
 from afmid.simulate.potential import Potential
-from afmid.simulate.scene import Scene
+from afmid.simulate.scene import OF_TIPS, Scene, Scenes
 from afmid.simulate.tip import TIPS, Tip, TipName
 from afmid.units import N_per_m
 
@@ -105,13 +105,50 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         lift = (0.0, 0.0, -float(molecule.positions[:, 2].max()))
         molecule, potential = molecule.moved(lift), potential and potential.moved(lift)
         low, high = molecule.positions[:, :2].min(0), molecule.positions[:, :2].max(0)
-        grid = (np.arange(self.pixels) - (self.pixels - 1) / 2) * self.size / self.pixels
-        x, y = ((low + high) / 2)[:, None] + grid
-        count = self.heights + len(self.weights()) - 1
-        z = closest_height(molecule, tip, self.clearance) + self.step * np.arange(count, dtype=np.float64)[::-1]
-        approach = np.arange(z[0] + APPROACH_STEP, z[-1] + APPROACH, APPROACH_STEP)[::-1]
-        z = np.concatenate([approach, z])  # the images of the approach are dropped
-        return Scene(molecule, tip, x, y, z, potential)
+        x, y = ((low + high) / 2)[:, None] + self._grid()
+        closest = closest_height(molecule.numbers, molecule.positions[:, 2], tip.number, self.clearance)
+        return Scene(molecule, tip, x, y, closest + self._ladder(), potential)
+
+    def scenes(
+        self,
+        molecules: Molecules,
+        clearance: NDArray[np.float64] | None = None,
+        tips: Mapping[str, NDArray[np.float64]] | None = None,
+        smiles: Sequence[str] = (),
+    ) -> Scenes:
+        """Return scan boxes about x = y = 0; the molecules stay where they are laterally, their topmost atoms at z = 0.
+
+        Args:
+            molecules: B of them.
+            clearance: of each scene (B,), Å, in place of the options'.
+            tips: columns of `Scenes` that tell what of the tip differs from scene to scene.
+            smiles: of the molecules (B,).
+
+        Raises:
+            DataError: an element without Lennard-Jones parameters, or a tip that cannot be.
+        """
+        tip, atoms, count = self.effective_tip(), molecules.numbers > 0, len(molecules.numbers)
+        positions = molecules.positions.copy()
+        positions[..., 2] -= np.where(atoms, positions[..., 2], -np.inf).max(1, keepdims=True)
+        positions[~atoms] = 0
+        clearances = np.full(count, self.clearance) if clearance is None else clearance
+        closest = closest_height(molecules.numbers, positions[..., 2], tip.number, clearances)
+        columns: dict[str, Any] = molecules._replace(positions=positions)._asdict()
+        columns |= {name: np.full(count, getattr(tip, name), np.float64) for name in OF_TIPS}
+        columns |= {"probe": np.full(count, tip.number), "offset": np.full((count, 2), tip.offset, np.float64)}
+        columns |= tips or {}
+        grid = np.broadcast_to(self._grid(), (count, self.pixels))
+        return Scenes(**columns, x=grid, y=grid, z=closest[:, None] + self._ladder(), smiles=smiles)
+
+    def _grid(self) -> NDArray[np.float64]:
+        """Return the pixels' places from the centre of the scan (X,), Å."""
+        return np.asarray((np.arange(self.pixels) - (self.pixels - 1) / 2) * self.size / self.pixels)
+
+    def _ladder(self) -> NDArray[np.float64]:
+        """Return the scene's heights above the closest one (Z,), Å, descending."""
+        heights = self.step * np.arange(self.heights + len(self.weights()) - 1, dtype=np.float64)
+        approach = np.arange(heights[-1] + APPROACH_STEP, APPROACH, APPROACH_STEP)  # its images are dropped
+        return np.concatenate([heights, approach])[::-1]
 
     def scan(self, scene: Scene, df: NDArray[np.float32], unsettled: int = 0) -> Scan:
         """Return the scan of a scene whose Δf (Hz), (X, Y, Z), is known, and at how many points it did not settle."""
@@ -132,13 +169,25 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         return oscillation_weights(self.step, self.amplitude, self.f0, self.cantilever_stiffness * N_per_m)
 
 
-def closest_height(molecule: Molecule, tip: Tip, clearance: float) -> float:
-    """Return the height (Å, in the molecule's frame) that lies `clearance` above Lennard-Jones contact of the probe.
+def closest_height(
+    numbers: NDArray[np.int64], z: NDArray[np.float64], probe: int, clearance: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the heights (…), Å, that lie `clearance` above Lennard-Jones contact of the probe.
 
     Contact is the highest z_i + R_i, plus the probe's radius; −0.55 Å is the usual closest approach (3.02 Å for PTCDA).
+
+    Args:
+        numbers: atomic numbers (…, N), 0 where there is no atom.
+        z: of the atoms (…, N), Å.
+        probe: atomic number of the probe.
+        clearance: Å, one for all or (…).
+
+    Raises:
+        DataError: an element without Lennard-Jones parameters.
     """
-    radii, _ = lennard_jones(molecule.numbers)
-    return float((molecule.positions[:, 2] + radii).max() + lennard_jones(tip.number)[0] + clearance)
+    tops, atoms = np.full(z.shape, -np.inf), numbers > 0
+    tops[atoms] = z[atoms] + lennard_jones(numbers[atoms])[0]
+    return np.asarray(tops.max(-1) + lennard_jones(probe)[0] + clearance)
 
 
 def simulate(

@@ -1,12 +1,12 @@
 """Scenes as tensors."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 from numpy.testing import assert_allclose
 
-from afmid.simulate import Batch, Scene, Tip
+from afmid.simulate import Batch, Scene, Scenes, Tip
 from afmid.simulate.batch import groups
 from afmid.simulate.reference import sample_law
 
@@ -46,3 +46,19 @@ def test_groups_keep_the_order_and_the_limit(bent):
     assert [scene for group in made for scene in group] == many
     assert max(len(group) for group in made) == 2
     assert [len(group) for group in groups(many, points=1)] == [1] * 6
+
+
+def test_groups_of_columns_are_those_of_a_list(bent):
+    many = scenes(bent) * 3
+    for points in (1, 6 * 20 * 2, 10**9):
+        sizes = [len(group) for group in groups(many, points)]
+        assert [len(group) for group in groups(Scenes.of(many), points)] == sizes
+
+
+def test_a_batch_of_columns_is_that_of_a_list_and_no_part_of_them(bent):
+    columns = Scenes.of(scenes(bent))
+    batch, other = Batch.of(columns, torch.float64), Batch.of(scenes(bent), torch.float64)
+    for field in fields(Batch):
+        assert field.name == "splines" or torch.equal(getattr(batch, field.name), getattr(other, field.name))
+    batch.charge.add_(1)
+    assert columns.charge.tolist() == [0.1, 0.1]

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from afmid.errors import DataError, UsageError
 from afmid.io import read_molecule
-from afmid.molecule import Molecule
+from afmid.molecule import Molecule, Molecules
 from afmid.offers import Engine
 from afmid.plugins import Plugin, Registry, checked
 from afmid.scan import ABOVE_ATOM
@@ -48,7 +48,30 @@ def test_a_scan_is_the_frequency_shift_of_the_forces_at_its_heights(bent):
 def test_over_a_flat_carbon_plane_the_probe_comes_as_close_as_the_papers_let_it():
     """1.91 + 1.66 + 5.25 − 1.8 − 4 = 3.02 Å between the carbons of PTCDA and the probe (Alldritt et al., 2020)."""
     carbon = Molecule(np.array([6, 6]), np.array([[0, 0, 0.0], [1.4, 0, 0]]))
-    assert closest_height(carbon, Tip(), SimulationOptions().clearance) == pytest.approx(3.02, abs=0.005)
+    closest = closest_height(carbon.numbers, carbon.positions[:, 2], Tip().number, SimulationOptions().clearance)
+    assert closest == pytest.approx(3.02, abs=0.005)
+
+
+@pytest.mark.parametrize("options", [SMALL, SimulationOptions(pixels=4, heights=1, amplitude=0, tip="Xe", tilt_x=0.3)])
+def test_scenes_laid_at_once_are_those_laid_one_by_one(bent, options):
+    other = Molecule(np.array([53, 1]), np.array([[0.3, 0.2, 2.0], [-0.3, -0.2, 2.5]]), smiles="I")
+    centred = [m.moved((*-(m.positions[:, :2].min(0) + m.positions[:, :2].max(0)) / 2, 4.0)) for m in (bent, other)]
+    scenes = options.scenes(Molecules.of(centred), smiles=["", "I"])
+    for scene, molecule in zip(scenes, centred, strict=True):
+        alone = options.scene(molecule)
+        assert scene.tip == alone.tip
+        assert scene.molecule.smiles == molecule.smiles
+        assert_allclose(scene.molecule.positions, alone.molecule.positions, atol=1e-12)
+        for axis in ("x", "y", "z"):
+            assert_allclose(getattr(scene, axis), getattr(alone, axis), atol=1e-12)
+
+
+def test_clearance_and_tip_may_differ_from_scene_to_scene(bent):
+    tips = {"charge": np.array([0.1, -0.1]), "offset": np.array([[0.1, 0.2], [0.0, 0.0]])}
+    scenes = SMALL.scenes(Molecules.of([bent, bent]), np.array([0.0, 0.25]), tips)
+    assert_allclose(scenes.z[1] - scenes.z[0], 0.25)
+    assert [(tip.charge, tip.offset) for tip in map(scenes.tip, range(2))] == [(0.1, (0.1, 0.2)), (-0.1, (0.0, 0.0))]
+    assert scenes.tip(1).quadrupole == Tip().quadrupole
 
 
 def test_a_bond_shows_as_a_ridge_and_the_vacuum_does_not():
