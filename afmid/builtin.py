@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from afmid.augmentations import AUGMENTATIONS
 from afmid.hookspecs import hookimpl
-from afmid.offers import Augment, Augmentation, Engine, Metric, NoOptions, Score, Simulator
+from afmid.offers import Augmentation, Engine, Metric, NoOptions, Score, Simulator
 
 
 class TorchOptions(BaseModel, extra="forbid"):
@@ -64,46 +65,6 @@ def afmid_simulate() -> list[Engine]:
     ]
 
 
-class NoiseOptions(BaseModel, extra="forbid"):
-    level: float = Field(0.1, ge=0, le=10, description="width of the noise, fraction of each image's range")
-    spread: Literal["drawn", "fixed"] = Field(
-        "drawn", description="drawn: a level |N(0, level)| for each sample, near zero included; fixed: the level itself"
-    )
-
-
-class PlaneShiftOptions(BaseModel, extra="forbid"):
-    step: float = Field(
-        0.02, ge=0, le=0.5, description="longest shift between neighbouring images, fraction of the shorter side"
-    )
-    total: float = Field(0.04, ge=0, le=0.5, description="longest shift of any image, fraction of the shorter side")
-
-
-class CutoutOptions(BaseModel, extra="forbid"):
-    tries: int = Field(5, ge=0, le=100, description="rectangles tried in each image")
-    probability: float = Field(0.2, ge=0, le=1, description="probability that a try blanks its rectangle")
-    smallest: float = Field(0.001, ge=0, le=1, description="smallest area of a rectangle, fraction of the image")
-    largest: float = Field(0.01, ge=0, le=1, description="largest area of a rectangle, fraction of the image")
-    aspect: float = Field(10.0, ge=1, le=100, description="widest ratio of a rectangle's sides, either way round")
-
-
-class BackgroundOptions(BaseModel, extra="forbid"):
-    strength: float = Field(
-        0.3, ge=0, le=10, description="largest height of the plane, corner to corner, fraction of each image's range"
-    )
-
-
-def _augment(kind: str) -> Callable[[BaseModel], Augment]:
-    """Return a `load` that makes the class `kind` of afmid.data.augment from its options, field by field."""
-
-    def load(options: BaseModel) -> Augment:
-        from afmid.data import augment
-
-        made: Augment = getattr(augment, kind)(**options.model_dump())
-        return made
-
-    return load
-
-
 def _score(name: str) -> Callable[[], Score]:
     """Return a `load` that gives the function `name` of afmid.evaluate.metrics."""
 
@@ -118,37 +79,7 @@ def _score(name: str) -> Callable[[], Score]:
 
 @hookimpl
 def afmid_augment() -> list[Augmentation]:
-    return [
-        Augmentation(
-            name="normalise",
-            summary="Give each image zero mean and unit variance.",
-            load=_augment("Normalise"),
-        ),
-        Augmentation(
-            name="noise",
-            summary="Add uniform white noise.",
-            options=NoiseOptions,
-            load=_augment("Noise"),
-        ),
-        Augmentation(
-            name="plane-shift",
-            summary="Let the images drift sideways against each other, away from the closest.",
-            options=PlaneShiftOptions,
-            load=_augment("PlaneShift"),
-        ),
-        Augmentation(
-            name="cutout",
-            summary="Blank small rectangles: they take the image's mean.",
-            options=CutoutOptions,
-            load=_augment("Cutout"),
-        ),
-        Augmentation(
-            name="background",
-            summary="Add a tilted plane, as from a sample that does not lie flat.",
-            options=BackgroundOptions,
-            load=_augment("Background"),
-        ),
-    ]
+    return AUGMENTATIONS
 
 
 @hookimpl

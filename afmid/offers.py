@@ -1,7 +1,7 @@
 """What the hooks return: light descriptions, whose `load` imports the heavy libraries only when it is called."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from afmid.data.pack import MoleculePack
+    from afmid.data.examples import Examples
     from afmid.identification import Identification
     from afmid.molecule import Molecule
     from afmid.scan import Scan
@@ -56,33 +56,55 @@ class Simulator(Protocol):
         """
 
 
+class Targets(NamedTuple):
+    """What is aligned with the pixels of stacks.
+
+    Attributes:
+        maps: images of the molecules, (B, C, X, Y); C may be 0.
+        points: where the atoms are, in pixels along X and Y from the centre of the first pixel, (B, N, 2); N may be 0.
+    """
+
+    maps: "Tensor"
+    points: "Tensor"
+
+
 class Augment(Protocol):
     """What `Augmentation.load` returns."""
 
     def __call__(
-        self, df: "Tensor", targets: "Tensor", generator: "torch.Generator"
-    ) -> "tuple[Tensor, Tensor]":
-        """Return new stacks (B, X, Y, Z) and their aligned targets (B, C, X, Y); change neither in place."""
+        self, df: "Tensor", targets: Targets, generator: "torch.Generator"
+    ) -> "tuple[Tensor, Targets]":
+        """Return new stacks (B, X, Y, Z) and their targets, of the same shapes; change neither in place.
+
+        A step that moves pixels moves the targets along. What is random comes from the generator alone, which may be of
+        another device than the stacks; how much is drawn does not depend on the stacks' values.
+        """
 
 
 class Task(Protocol):
-    """What `Trainer.load` returns: a network, its data and its loss; the core runs the loop (afmid.training)."""
+    """What `Trainer.load` returns: a network and its loss; the core brings the data and runs the loop."""
 
     model: "torch.nn.Module"
 
-    def batch(self, step: int) -> Any:
-        """Return the batch of this step, on the model's device; it depends on the recipe and the step alone."""
+    def maps(self, examples: "Examples") -> "Tensor":
+        """Return the images that the network is to predict, (B, C, X, Y), from the examples' atoms; C may be 0.
 
-    def loss(self, model: "torch.nn.Module", batch: Any) -> "Tensor":
-        """Return the loss of a batch, a scalar."""
+        The core augments them along with the stacks, and hands them to `loss` as `examples.maps`.
+        """
 
-    def validate(self, model: "torch.nn.Module") -> dict[str, float]:
-        """Return named figures on the validation split, the same scans each time; lower "loss" is better."""
+    def loss(self, model: "torch.nn.Module", examples: "Examples") -> "Tensor | Mapping[str, Tensor]":
+        """Return the loss of a batch, a scalar; or several, by the names of submodules of the model.
 
-    def picture(self, model: "torch.nn.Module", path: Path) -> None:
-        """Draw predictions on validation scans into the PNG file `path`."""
+        Each of several moves the weights of its own submodule alone, as an adversarial pair of networks needs it.
+        """
 
-    def metadata(self, model: "torch.nn.Module") -> dict[str, str]:
+    def validate(self, model: "torch.nn.Module", batches: "Sequence[Examples]") -> dict[str, float]:
+        """Return named figures on the validation examples, the same ones each time; lower "loss" is better."""
+
+    def picture(self, model: "torch.nn.Module", examples: "Examples", path: Path) -> None:
+        """Draw predictions on validation examples into the PNG file `path`."""
+
+    def metadata(self, model: "torch.nn.Module", batches: "Sequence[Examples]") -> dict[str, str]:
         """Return what the file of this model's weights says of itself: method, architecture, version, config (JSON)."""
 
 
@@ -145,9 +167,9 @@ class Augmentation(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer(Offer):
-    """Trains a method: `load(recipe, pack, device)` gives a Task; `options` is an afmid.recipe.Recipe."""
+    """Trains a method: `load(recipe, device)` gives a Task; `options` is an afmid.recipe.Recipe."""
 
-    load: "Callable[[Any, MoleculePack, str], Task]"
+    load: Callable[[Any, str], Task]
 
 
 @dataclass(frozen=True, kw_only=True)

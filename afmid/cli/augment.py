@@ -7,6 +7,7 @@ import typer
 
 from afmid.cli.options import Force, Order, Pixel, Settings, Step, TipName, registry, settings_of
 from afmid.cli.output import STANDARD, check_binary_stdout, check_file, with_folder
+from afmid.errors import DataError
 from afmid.offers import Augmentation
 from afmid.plugins import parse_options
 
@@ -18,6 +19,9 @@ def augment(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="the same seed gives the same scan")
     ] = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="draw before and after into this png, pdf or svg")
+    ] = None,
     settings: Settings = None,
     pixel: Pixel = None,
     step: Step = None,
@@ -31,6 +35,7 @@ def augment(
 
     \b
     afmid augment scan.npz -o noisy.npz --steps noise --set noise.level=0.2 --seed 7
+    afmid augment scan.npz -o worn.npz --steps drift,line-noise,noise --plot worn.png
     afmid simulate pentacene -o - | afmid augment - -o - | afmid identify -
     afmid plugins noise
     """
@@ -41,9 +46,25 @@ def augment(
         check_binary_stdout()
     else:
         check_file(Path(output), force)
+    if plot:
+        _check_picture(plot, force)
 
     from afmid.data.augment import augment_scan
     from afmid.io import read_scan, write_scan
 
-    changed = augment_scan(read_scan(scan, pixel=pixel, step=step, order=order, tip=tip), chosen, seed)
-    write_scan(changed, STANDARD if output == STANDARD else with_folder(Path(output)))
+    before = read_scan(scan, pixel=pixel, step=step, order=order, tip=tip)
+    after = augment_scan(before, chosen, seed)
+    write_scan(after, STANDARD if output == STANDARD else with_folder(Path(output)))
+    if plot:
+        from afmid.report.picture import draw_sheet
+
+        draw_sheet({"before": before, "after": after}, 2, with_folder(plot))
+
+
+def _check_picture(plot: Path, force: bool) -> None:
+    """Find out, before the work, whether the picture can be drawn. Raises DataError."""
+    from afmid.report.picture import SUFFIXES
+
+    if plot.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{plot}: a picture's name must end in {', '.join(SUFFIXES)}, not {plot.suffix!r}")
+    check_file(plot, force)

@@ -28,6 +28,26 @@ def test_the_same_seed_gives_the_same_scan_which_says_what_was_done_to_it(afmid,
     assert record["steps"][0]["options"]["level"] == 0.3
 
 
+def test_steps_that_move_the_image_are_refused_since_the_truth_would_no_longer_fit(afmid, scan: Path) -> None:
+    done = afmid("augment", scan, "-o", "-", "--steps", "rotate")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "'rotate' moves the image sideways" in done.stderr.decode()
+
+
+def test_a_picture_shows_before_and_after(afmid, scan: Path, tmp_path: Path) -> None:
+    steps = ("--steps", "drift,line-noise,missing-heights")
+    done = afmid("augment", scan, "-o", tmp_path / "a.npz", *steps, "--plot", tmp_path / "new" / "a.svg")
+    assert (done.returncode, done.stderr) == (0, b"")
+    picture = (tmp_path / "new" / "a.svg").read_text()
+    assert "before" in picture
+    assert "after" in picture
+    for name, message in (("a.txt", "must end in .png"), ("new/a.svg", "exists")):
+        done = afmid("augment", scan, "-o", tmp_path / "b.npz", *steps, "--plot", tmp_path / name)
+        assert done.returncode != 0
+        assert message in done.stderr.decode()
+        assert not (tmp_path / "b.npz").exists()
+
+
 def test_wrong_steps_and_settings_are_one_line(afmid, scan: Path) -> None:
     for arguments, message in (
         (["--steps", "nois"], "no augmentation 'nois'; did you mean 'noise'?"),
