@@ -1,10 +1,12 @@
 """Settings of all tests, and what several of them use."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -33,3 +35,14 @@ def afmid() -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pictures() -> ModuleType:
+    """Other people's data sets, imitated: pictures.quam(folder), pictures.ml_spm(path)."""
+    spec = importlib.util.spec_from_file_location("pictures", Path(__file__).with_name("pictures.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -54,7 +54,7 @@ def mmff(mol: Mol) -> NDArray[np.float64] | None:
     They fail to add up where the typing goes wrong: porphine gets +2 e, phthalocyanine +6 e.
     """
     with rdBase.BlockLogs():
-        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(Chem.Mol(mol))  # which changes what is aromatic
     if properties is None:
         return None
     return _adding_up(mol, [properties.GetMMFFPartialCharge(i) for i in range(mol.GetNumAtoms())])

@@ -8,8 +8,9 @@ from importlib.resources import files
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdinchi, rdMolDescriptors
 
-from afmid.chem.bonds import Mol
+from afmid.chem.bonds import Mol, sanitised
 from afmid.errors import DataError
+from afmid.molecule import Molecule
 
 MAX_SMILES = 5000  # characters
 
@@ -46,6 +47,20 @@ def inchikey(smiles: str) -> str:
     if not key:
         raise DataError(f"{smiles[:80]!r} has no InChIKey")
     return key
+
+
+def smiles_of(molecule: Molecule) -> str:
+    """Return the SMILES of a neutral molecule with bonds, stereochemistry from its positions.
+
+    Raises:
+        DataError: the bonds make no valid molecule, or leave charges or unpaired electrons, as wrong bond orders do.
+    """
+    mol = sanitised(molecule)
+    if mol is None or Chem.GetFormalCharge(mol) or any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
+        raise DataError("its bonds are unclear: afmid finds them for neutral molecules with all hydrogens")
+    Chem.AssignStereochemistryFrom3D(mol)
+    with rdBase.BlockLogs():
+        return str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
 
 
 def composition(smiles: str) -> dict[int, int]:

@@ -19,6 +19,7 @@ INTERRUPTED = 130
 COMMANDS = {  # each lives in the module of its name
     "simulate": "Simulate the scan of a molecule.",
     "augment": "Make a simulated scan look measured.",
+    "prepare": "Prepare molecules for training: a list becomes one small file.",
     "identify": "Say what molecule a scan shows, and how sure that is.",
     "train": "Train a method on the molecules you choose.",
     "evaluate": "Measure how right a method is, on scans whose molecule is known.",

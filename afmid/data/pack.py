@@ -5,14 +5,15 @@ Coordinates are kept in 0.001 Å about each conformer's centre, charges in 0.000
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, Field
 
 from afmid.errors import DataError
@@ -36,6 +37,7 @@ _DTYPES = {
     "atom_offsets": np.int64,
     "bond_offsets": np.int64,
     "molecule_index": np.int64,
+    "pressed": np.uint8,
 }
 _WORDS = ("smiles", "source", "split")
 _FILE_NAMES = {"molecule_index": "molecule"}
@@ -52,6 +54,7 @@ class MoleculePack:
         bonds: uint8 (E, 2), indices within the conformer; orders: uint8 (E,), in halves (3 is aromatic).
         atom_offsets, bond_offsets: int64 (C + 1,); conformer i has the atoms atom_offsets[i]:atom_offsets[i + 1].
         molecule_index: int64 (C,), the molecule of each conformer; the file calls it `molecule`.
+        pressed: uint8 (C,), 1 for a conformer as a surface would hold it, 0 for a free one.
         smiles, source, split: of each molecule, (M,).
         meta: JSON-able record: seed, counts of failures by reason, …
 
@@ -67,6 +70,7 @@ class MoleculePack:
     atom_offsets: NDArray[np.int64]
     bond_offsets: NDArray[np.int64]
     molecule_index: NDArray[np.int64]
+    pressed: NDArray[np.uint8]
     smiles: tuple[str, ...]
     source: tuple[str, ...]
     split: tuple[str, ...]
@@ -85,6 +89,7 @@ class MoleculePack:
             "orders": (bonds,),
             "bonds": (bonds, 2),
             "molecule_index": (conformers,),
+            "pressed": (conformers,),
             "atom_offsets": (conformers + 1,),
             "bond_offsets": (conformers + 1,),
         }
@@ -104,6 +109,8 @@ class MoleculePack:
                 raise DataError(f"offsets must rise from 0 to {end}")
         if not np.isin(self.molecule_index, np.arange(len(self.smiles))).all():
             raise DataError(f"molecule_index must name one of the {len(self.smiles)} molecules")
+        if (self.pressed > 1).any():
+            raise DataError("pressed must be 0 or 1")
         atoms = np.repeat(np.diff(self.atom_offsets), np.diff(self.bond_offsets))
         if (self.bonds >= atoms[:, None]).any():
             raise DataError("a bond joins atoms that its conformer does not have")
@@ -132,6 +139,27 @@ class MoleculePack:
     def conformers(self, split: str) -> NDArray[np.int64]:
         """Return the conformers of a split ("train", "val", "test", or another that the pack has), ascending."""
         return np.flatnonzero((np.array(self.split) == split)[self.molecule_index])
+
+    def taken(self, molecules: Sequence[int]) -> Self:
+        """Return the pack of some of the molecules, in the order of this one."""
+        of_molecules = np.isin(np.arange(len(self.smiles)), molecules)
+        of_conformers = of_molecules[self.molecule_index]
+        atoms, bonds = np.diff(self.atom_offsets), np.diff(self.bond_offsets)
+        of_atoms, of_bonds = np.repeat(of_conformers, atoms), np.repeat(of_conformers, bonds)
+        words: dict[str, Any] = {name: tuple(itertools.compress(getattr(self, name), of_molecules)) for name in _WORDS}
+        return replace(
+            self,
+            numbers=self.numbers[of_atoms],
+            positions=self.positions[of_atoms],
+            charges=self.charges[of_atoms],
+            bonds=self.bonds[of_bonds],
+            orders=self.orders[of_bonds],
+            atom_offsets=_offsets(atoms[of_conformers]),
+            bond_offsets=_offsets(bonds[of_conformers]),
+            molecule_index=(np.cumsum(of_molecules) - 1)[self.molecule_index[of_conformers]],
+            pressed=self.pressed[of_conformers],
+            **words,
+        )
 
     @cached_property
     def sha256(self) -> str:
@@ -179,9 +207,16 @@ def write_pack(pack: MoleculePack, path: Path | str) -> None:
 
 
 def concatenate(
-    molecules: Sequence[Sequence[Molecule]], source: Sequence[str], split: Sequence[str], meta: Mapping[str, Any]
+    molecules: Sequence[Sequence[Molecule]],
+    source: Sequence[str],
+    split: Sequence[str],
+    meta: Mapping[str, Any],
+    pressed: Sequence[bool] = (),
 ) -> MoleculePack:
     """Return the pack of `molecules`, each given by its conformers, with the source and split of each.
+
+    Args:
+        pressed: of each conformer; none is where this is empty.
 
     Raises:
         DataError: a molecule that the pack's integers cannot hold; see `misfit`.
@@ -196,14 +231,26 @@ def concatenate(
         charges=_joined([c.charges / CHARGE_UNIT for c in conformers], np.int16, (0,)),
         bonds=_joined([c.bonds for c in conformers], np.uint8, (0, 2)),
         orders=_joined([c.orders / ORDER_UNIT for c in conformers], np.uint8, (0,)),
-        atom_offsets=np.cumsum([0, *(len(c) for c in conformers)], dtype=np.int64),
-        bond_offsets=np.cumsum([0, *(len(c.bonds) for c in conformers)], dtype=np.int64),
+        atom_offsets=_offsets([len(c) for c in conformers]),
+        bond_offsets=_offsets([len(c.bonds) for c in conformers]),
         molecule_index=np.repeat(np.arange(len(molecules), dtype=np.int64), [len(group) for group in molecules]),
+        pressed=np.array(pressed or [False] * len(conformers), np.uint8),
         smiles=tuple(group[0].smiles for group in molecules),
         source=tuple(source),
         split=tuple(split),
         meta=meta,
     )
+
+
+def joined(packs: Sequence[MoleculePack], meta: Mapping[str, Any]) -> MoleculePack:
+    """Return one pack of the molecules of several, of one at least, in their order."""
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(pack, name) for pack in packs]) for name in _DTYPES}
+    first = np.cumsum([0, *(len(pack.smiles) for pack in packs)])
+    arrays["atom_offsets"] = _offsets(np.concatenate([np.diff(pack.atom_offsets) for pack in packs]))
+    arrays["bond_offsets"] = _offsets(np.concatenate([np.diff(pack.bond_offsets) for pack in packs]))
+    arrays["molecule_index"] += np.repeat(first[:-1], [len(pack) for pack in packs])
+    words: Any = {name: tuple(word for pack in packs for word in getattr(pack, name)) for name in _WORDS}
+    return MoleculePack(**arrays, **words, meta=meta)
 
 
 def misfit(molecule: Molecule) -> str:
@@ -221,6 +268,11 @@ def misfit(molecule: Molecule) -> str:
 def _joined(parts: list[NDArray[Any]], dtype: type, empty: tuple[int, ...]) -> NDArray[Any]:
     joined: NDArray[Any] = np.rint(np.concatenate([np.empty(empty), *parts])).astype(dtype)
     return joined
+
+
+def _offsets(counts: ArrayLike) -> NDArray[np.int64]:
+    offsets: NDArray[np.int64] = np.cumsum(np.append(0, counts), dtype=np.int64)
+    return offsets
 
 
 def _centred(molecule: Molecule) -> NDArray[np.float64]:

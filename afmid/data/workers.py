@@ -4,8 +4,9 @@ import logging
 import multiprocessing
 import signal
 import sys
+import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ Result = TypeVar("Result")
 AHEAD = 32  # tasks per process that are begun before their results are asked for
 PATIENCE_S = 300.0  # for one task: far beyond what one takes, so that it ends a process that hangs and no other
 _CONTEXT = multiprocessing.get_context("spawn")
+_LOCK = threading.Lock()
+_keeping: Counter[logging.Logger] = Counter()  # how many threads keep what is logged there
 
 
 class LostError(DataError):
@@ -35,18 +38,34 @@ class LostError(DataError):
 
 
 def in_order(
-    function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, patience_s: float = PATIENCE_S
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    jobs: int,
+    patience_s: float = PATIENCE_S,
+    scheduler: str = "",
 ) -> Generator[tuple[Task, Result | AfmidError], None, None]:
     """Yield each task with what `function` makes of it, or with the AfmidError that it raises.
 
     The tasks are drawn as they are needed, few ahead. Close the iterator to end the processes at once.
 
     Args:
-        function: a pure function that can be pickled; what it logs at WARNING or above, this process logs.
+        function: a pure function that can be pickled; what it logs at WARNING or above, this process logs. `patience_s`
+            does not count the time that its module takes to import.
         tasks: what can be pickled.
         jobs: processes; with 0 all runs in this one. Their number does not change the results, but in a process a task
             that crashes, or takes longer than `patience_s`, fails alone: it comes with `LostError`.
+        scheduler: address of a Dask cluster, such as "tcp://node7:8786", whose workers take the place of `jobs`
+            processes. A task whose worker dies is tried again on others; it comes with `LostError` when several died
+            of it. A task that takes long is waited for.
+
+    Raises:
+        AfmidError: the processes do not start, or the cluster does not answer (any more).
     """
+    if scheduler:
+        from afmid.data.cluster import in_order_on
+
+        yield from in_order_on(scheduler, function, tasks)
+        return
     if jobs < 1:
         for task in tasks:
             yield task, _attempt(function, task)
@@ -57,12 +76,7 @@ def in_order(
         begun = deque((task, pool.begin(task)) for task in islice(remaining, AHEAD * jobs))
         while begun:
             task, future = begun.popleft()
-            answer, records = future.result()
-            for record in records:
-                logging.getLogger(record.name).handle(record)
-            if isinstance(answer, Exception) and not isinstance(answer, AfmidError):
-                raise answer
-            yield task, answer
+            yield task, received(future.result())
             begun.extend((task, pool.begin(task)) for task in islice(remaining, 1))
     finally:
         pool.end()
@@ -76,6 +90,27 @@ def _attempt(function: Callable[[Task], Result], task: Task) -> Result | AfmidEr
 
 
 Answer = tuple[Any, list[logging.LogRecord]]
+
+
+def answered(function: Callable[[Task], Any], task: Task) -> Answer:
+    """Return what `function` makes of a task or raises, and what it logs; a bug of ours keeps its traceback as text."""
+    with kept_warnings() as records:
+        try:
+            answer = _attempt(function, task)
+        except Exception as error:
+            error.add_note("".join(traceback.format_exception(error)))
+            answer = error
+    return answer, records
+
+
+def received(answer: Answer) -> Any:
+    """Return the result in an answer from another process as if it had been made in this one: log, raise a bug."""
+    result, records = answer
+    for record in records:
+        logging.getLogger(record.name).handle(record)
+    if isinstance(result, Exception) and not isinstance(result, AfmidError):
+        raise result
+    return result
 
 
 class _Pool(Generic[Task]):
@@ -169,29 +204,27 @@ def _undisturbed() -> Iterator[None]:
 
 @contextmanager
 def kept_warnings(name: str | None = None) -> Iterator[list[logging.LogRecord]]:
-    """Keep what the logger `name`, or any, is warned of in this block, instead of showing it."""
-    logger, kept = logging.getLogger(name), BufferingHandler(sys.maxsize)
+    """Keep what the logger `name`, or any, is warned of by this thread in this block, instead of showing it."""
+    logger, kept, thread = logging.getLogger(name), BufferingHandler(sys.maxsize), threading.get_ident()
     kept.setLevel(logging.WARNING)
-    logger.addHandler(kept)
-    logger.propagate = False
+    kept.addFilter(lambda record: record.thread == thread)
+    with _LOCK:
+        _keeping[logger] += 1
+        logger.addHandler(kept)
+        logger.propagate = False
     try:
         yield kept.buffer
     finally:
-        logger.removeHandler(kept)
-        logger.propagate = True
+        with _LOCK:
+            _keeping[logger] -= 1
+            logger.removeHandler(kept)
+            logger.propagate = not _keeping[logger]
 
 
 def _serve(pipe: "Connection[Any, Any]", function: Callable[[Any], Any]) -> None:
     try:
         pipe.send(None)  # ready
         while True:
-            task = pipe.recv()
-            with kept_warnings() as records:
-                try:
-                    answer = _attempt(function, task)
-                except Exception as error:  # a bug of ours: raised in the parent, as if it had happened there
-                    error.add_note("".join(traceback.format_exception(error)))
-                    answer = error
-            pipe.send((answer, records))
+            pipe.send(answered(function, pipe.recv()))
     except (EOFError, OSError):  # the parent is gone
         return

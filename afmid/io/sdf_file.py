@@ -5,6 +5,7 @@ Charges stand in the list `atom.dprop.PartialCharge` that RDKit reads and writes
 
 import io
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -28,19 +29,10 @@ def from_text(text: str, name: str) -> Molecule:
     from afmid.chem.charges import charges_of
     from afmid.chem.geometry import place
 
-    with rdBase.BlockLogs():
-        mol = next(Chem.ForwardSDMolSupplier(io.BytesIO(text.encode()), removeHs=False), None)
-    if mol is None:
-        raise DataError("its molecule cannot be read; check its counts line, elements and valences")
-    if not mol.GetNumAtoms():
-        raise DataError("holds no atoms; a molecule needs at least one")
-    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
-        raise DataError("holds an atom without an element; name each element")
+    mol, drawn = _parsed(text)
     if text.partition("$$$$")[2].strip():
         log.warning("%s: holds several molecules; the first is read", name)
     name = (mol.GetProp("_Name").strip() if mol.HasProp("_Name") else "") or name
-    drawn = not (mol.GetConformer().Is3D() or text.splitlines()[1][20:22] == "3D")  # RDKit calls a planar molecule 2D
-    mol.GetConformer().Set3D(not drawn)
     with rdBase.BlockLogs():
         if not drawn:
             Chem.AssignStereochemistryFrom3D(mol)
@@ -54,6 +46,19 @@ def from_text(text: str, name: str) -> Molecule:
     given = [atom.GetDoubleProp(CHARGES) for atom in full.GetAtoms() if atom.HasProp(CHARGES)]
     charges = np.array(given) if len(given) == full.GetNumAtoms() else charges_of(full, name)
     return from_rdkit(full, charges, name=name, smiles=smiles)
+
+
+def drawn_smiles(text: str) -> str:
+    """Return the SMILES of an sdf or mol file's first molecule where that is a flat drawing, else "".
+
+    Raises:
+        DataError: damaged, no atoms, or a valence that cannot be.
+    """
+    from rdkit import Chem, rdBase
+
+    mol, drawn = _parsed(text)
+    with rdBase.BlockLogs():
+        return str(Chem.MolToSmiles(Chem.RemoveHs(mol))) if drawn else ""
 
 
 def to_text(molecule: Molecule) -> str:
@@ -75,3 +80,20 @@ def to_text(molecule: Molecule) -> str:
         writer.SetKekulize(valid is not None)  # else aromatic bonds stay what they are
         writer.write(mol)
     return stream.getvalue()
+
+
+def _parsed(text: str) -> tuple[Any, bool]:
+    """Return the first molecule, and whether it is a flat drawing: z is 0 throughout, and the file does not say 3D."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        mol = next(Chem.ForwardSDMolSupplier(io.BytesIO(text.encode()), removeHs=False), None)
+    if mol is None:
+        raise DataError("its molecule cannot be read; check its counts line, elements and valences")
+    if not mol.GetNumAtoms():
+        raise DataError("holds no atoms; a molecule needs at least one")
+    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+        raise DataError("holds an atom without an element; name each element")
+    drawn = not (mol.GetConformer().Is3D() or text.splitlines()[1][20:22] == "3D")  # RDKit calls a planar molecule 2D
+    mol.GetConformer().Set3D(not drawn)
+    return mol, drawn

@@ -26,7 +26,27 @@ def from_text(text: str, name: str) -> Molecule:
     Raises:
         DataError: cut short, an unknown element, no atoms, too many, or a value that is no finite number.
     """
+    lines = _checked(text)
+    extended = re.search(r"\bProperties\s*=", lines[1], re.I)
+    molecule, charged = (_extended if extended else _plain)(lines, name)
+    if len(molecule) > MAX_PERCEIVED:
+        return molecule
+    from afmid import chem
+
+    molecule = chem.perceive_bonds(molecule)
+    return molecule if charged else chem.with_charges(molecule)
+
+
+def atoms_from_text(text: str, name: str) -> Molecule:
+    """Return the atoms alone of a plain xyz file, without asking RDKit or ase for more. Raises DataError as above."""
+    return _plain(_checked(text), name)[0]
+
+
+def _checked(text: str) -> list[str]:
+    """Return the lines of the first molecule of an xyz file."""
     lines = text.splitlines()
+    if not lines or not COUNT.fullmatch(lines[0]):
+        raise DataError("is no xyz file: its first line is no number of atoms")
     count = int(lines[0])
     if count < 1:
         raise DataError(f"holds {count} atoms; a molecule needs at least one")
@@ -34,14 +54,7 @@ def from_text(text: str, name: str) -> Molecule:
         raise DataError(f"holds {count} atoms; afmid reads up to {MAX_ATOMS}")
     if len(lines) < count + 2:
         raise DataError(f"says {count} atoms, holds {max(len(lines) - 2, 0)} lines of them; it looks cut short")
-    extended = re.search(r"\bProperties\s*=", lines[1], re.I)
-    molecule, charged = (_extended if extended else _plain)(lines[: count + 2], name)
-    if count > MAX_PERCEIVED:
-        return molecule
-    from afmid import chem
-
-    molecule = chem.perceive_bonds(molecule)
-    return molecule if charged else chem.with_charges(molecule)
+    return lines[: count + 2]
 
 
 def to_text(molecule: Molecule) -> str:

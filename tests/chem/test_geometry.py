@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
+from rdkit import Chem
 from scipy.spatial.distance import pdist
 
-from afmid.chem import embed, inchikey, lay_flat
+from afmid.chem import SlowError, embed, geometry, height_range, inchikey, lay_flat, smiles_of
 from afmid.errors import DataError
 from afmid.io.sdf_file import from_text, to_text
 
@@ -51,9 +52,54 @@ def test_benzene_is_the_ring_of_the_textbook_and_lies_flat():
     assert benzene.smiles == "c1ccccc1"
 
 
+@pytest.mark.parametrize("pressed", [False, True])
+@pytest.mark.parametrize("smiles", ["Cc1cc2ccccc2[nH]c1=O", "c1ccc2c(c1)c1cncnc1c1cncnc21"])
+def test_orders_are_those_of_the_smiles_although_mmff94_has_its_own_aromaticity(smiles, pressed):
+    bonds = Chem.AddHs(Chem.MolFromSmiles(smiles)).GetBonds()
+    assert_array_equal(embed(smiles, pressed=pressed).orders, [bond.GetBondTypeAsDouble() for bond in bonds])
+
+
 def test_stereochemistry_is_that_of_the_smiles():
     for smiles in ("CC1(C)[C@H]2CC[C@]1(C)C(=O)C2", "F/C=C/Cl", "F/C=C\\Cl", "C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"):
         assert inchikey(from_text(to_text(embed(smiles)), "").smiles) == inchikey(smiles)
+
+
+@given(CLOUDS)
+def test_the_height_range_is_that_of_the_positions_laid_flat(positions):
+    assert_allclose(height_range(positions), np.ptp(lay_flat(positions)[:, 2]), atol=1e-9)
+
+
+@pytest.mark.parametrize("smiles", ["c1ccccc1-c1ccccc1", "CCCCCCCC", "COc1ccccc1C(=O)NCCc1ccccc1", "O.O.c1ccccc1"])
+def test_a_pressed_conformer_is_flatter_than_free_ones_and_its_bonds_are_whole(smiles):
+    def heights(**how):
+        made = [embed(smiles, seed, **how) for seed in range(0, 12, 4)]
+        return [height_range(molecule.positions[molecule.numbers > 1]) for molecule in made]
+
+    assert np.mean(heights(pressed=True)) < np.mean(heights())
+    free, pressed = embed(smiles), embed(smiles, pressed=True)
+    assert_array_equal(free.bonds, pressed.bonds)
+    lengths = [np.linalg.norm(np.diff(m.positions[m.bonds], axis=1)[:, 0], axis=1) for m in (free, pressed)]
+    assert_allclose(*lengths, atol=0.1)
+    assert_array_equal(pressed.positions, embed(smiles, pressed=True).positions)
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "O[C@@H]1[C@@H](O[C@@H]2OC[C@H](O)[C@H](O)[C@H]2O)[C@H](O)CO[C@H]1O",  # a sugar that 30 % turn into another
+        "C[C@]12CCC(=O)C[C@@H]1CC[C@@H]1[C@@H]2CC[C@]2(C)[C@@H](O)CC[C@@H]12",
+        "F/C=C\\Cl",
+        "C[C@H](N)C(=O)O",
+    ],
+)
+def test_pressing_keeps_the_stereoisomer(smiles):
+    assert inchikey(smiles_of(embed(smiles, pressed=True))) == inchikey(smiles)
+
+
+def test_an_embedding_that_takes_too_long_is_no_failure_of_geometry(monkeypatch):
+    monkeypatch.setattr(geometry, "TIMEOUT_S", 1)
+    with pytest.raises(SlowError, match="took longer than 1 s"):
+        embed("C" * 160)
 
 
 def test_fragments_do_not_lie_inside_each_other():

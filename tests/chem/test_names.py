@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
-from afmid.chem import SmilesError, find_named, formula, inchikey, named_molecules
+from afmid.chem import SmilesError, embed, find_named, formula, inchikey, named_molecules, perceive_bonds, smiles_of
 from afmid.chem.names import composition
 from afmid.errors import DataError
+from afmid.molecule import Molecule
 
 
 def test_every_known_molecule_is_a_valid_smiles_under_a_name_of_its_own():
@@ -52,3 +54,19 @@ def test_what_is_no_smiles_is_said(smiles, capfd):
 def test_a_smiles_without_atoms_or_elements_is_an_error(smiles):
     with pytest.raises(DataError):
         inchikey(smiles)
+
+
+@pytest.mark.parametrize("smiles", ["C[C@H](N)C(=O)O", "F/C=C\\Cl", "CC[N+](=O)[O-]", "c1cc[nH]c1", "O.O"])
+def test_a_molecules_smiles_follows_from_its_bonds_given_or_perceived(smiles):
+    molecule = embed(smiles)
+    assert inchikey(smiles_of(molecule)) == inchikey(smiles)
+    bare = Molecule(molecule.numbers, molecule.positions)
+    assert inchikey(smiles_of(perceive_bonds(bare))) == inchikey(smiles)
+
+
+def test_bonds_that_leave_charges_or_unpaired_electrons_make_no_smiles():
+    methyl = Molecule(np.array([6, 1, 1, 1]), np.zeros((4, 3)), bonds=np.array([[0, 1], [0, 2], [0, 3]]))
+    methylene = Molecule(np.array([6, 1, 1]), np.zeros((3, 3)), bonds=np.array([[0, 1], [0, 2]]))
+    for molecule in (methyl, methylene):
+        with pytest.raises(DataError, match="its bonds are unclear"):
+            smiles_of(molecule)

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
-from afmid.data.pack import concatenate, read_pack, write_pack
+from afmid.data.pack import concatenate, joined, read_pack, write_pack
 from afmid.errors import DataError
 from afmid.molecule import Molecule
 
 ARRAYS = (
     *("numbers", "positions", "charges", "bonds", "orders", "atom_offsets", "bond_offsets", "molecule_index"),
+    "pressed",
     *("smiles", "source", "split"),
 )
 
@@ -41,7 +42,8 @@ def groups(draw):
 def packed(molecules):
     n = len(molecules)
     splits = [("train", "val")[i % 2] for i in range(n)]
-    return concatenate(molecules, [f"liste é {i}" for i in range(n)], splits, {"seed": 0})
+    pressed = [i % 2 == 1 for i in range(sum(map(len, molecules)))]
+    return concatenate(molecules, [f"liste é {i}" for i in range(n)], splits, {"seed": 0}, pressed)
 
 
 @given(groups())
@@ -72,6 +74,24 @@ def test_write_then_read_changes_nothing(molecules, tmp_path_factory):
     assert (folder / "a.npz").read_bytes() == (folder / "b.npz").read_bytes()
 
 
+@given(st.lists(groups(), min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_packs_joined_are_the_pack_of_all_molecules_and_what_is_taken_out_is_the_pack_of_it(several, random):
+    everything = packed([group for groups in several for group in groups])
+    chosen = [i for i in range(len(everything.smiles)) if random.random() < 0.5]
+    ends = np.cumsum([len(groups) for groups in several])
+    parts = [everything.taken(part) for part in np.split(np.arange(len(everything.smiles)), ends[:-1])]
+    assert joined(parts, {}).sha256 == everything.sha256
+    some = everything.taken(chosen)
+    assert some.smiles == tuple(everything.smiles[i] for i in chosen)
+    of_chosen = [i for i in range(len(everything)) if everything.molecule_index[i] in chosen]
+    assert len(some) == len(of_chosen)
+    for new, old in enumerate(of_chosen):
+        assert some.pressed[new] == everything.pressed[old]
+        assert_array_equal(some.molecule(new).positions, everything.molecule(old).positions)
+        assert_array_equal(some.molecule(new).bonds, everything.molecule(old).bonds)
+        assert some.molecule(new).smiles == everything.molecule(old).smiles
+
+
 @given(groups())
 def test_each_conformer_is_in_the_split_of_its_molecule(molecules):
     pack = packed(molecules)
@@ -90,6 +110,7 @@ def test_the_hash_follows_the_content():
     assert pack.sha256 == other.sha256  # about the centre it is the same molecule
     assert packed([[replace(ATOM, charges=np.array([0.1, -0.1]))]]).sha256 != pack.sha256
     assert replace(pack, split=("test",)).sha256 != pack.sha256
+    assert replace(pack, pressed=1 - pack.pressed).sha256 != pack.sha256
 
 
 @pytest.mark.parametrize(
@@ -119,6 +140,8 @@ def test_what_does_not_fit_is_refused_and_never_wrapped(molecule, says):
         ({"atom_offsets": np.array(0)}, "atom_offsets needs shape"),
         ({"atom_offsets": np.array([0, 3])}, "offsets must rise"),
         ({"atom_offsets": np.array([1, 2])}, "offsets must rise"),
+        ({"pressed": np.array([2], np.uint8)}, "pressed must be 0 or 1"),
+        ({"pressed": np.array([0, 0], np.uint8)}, "pressed needs shape"),
         ({"molecule_index": np.array([1])}, "molecule_index must name"),
         ({"molecule_index": np.array([-1])}, "molecule_index must name"),
         ({"split": ()}, "one entry each"),
@@ -139,6 +162,7 @@ def test_offsets_that_only_rise_by_overflow_are_refused():
     ("changes", "says"),
     [
         ({"molecule": None}, "no array 'molecule'"),
+        ({"pressed": None}, "no array 'pressed'"),
         ({"molecule": np.array(0)}, "molecule_index needs shape"),
         ({"bonds": np.array([[1, 1]], np.uint8)}, "a bond joins an atom to itself"),
         ({"smiles": np.array(["C"])}, "smiles must be a list of byte strings"),

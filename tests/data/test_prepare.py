@@ -1,14 +1,23 @@
-import gzip
+import json
 import logging
+import os
+import signal
 from collections import Counter
+from itertools import islice
 
+import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from pydantic import ValidationError
 
-from afmid.chem import inchikey
+from afmid.chem import embed, inchikey
 from afmid.data import prepare as module
 from afmid.data.pack import write_pack
-from afmid.data.prepare import Row, prepare, read_smiles_list, split_of
+from afmid.data.parts import Parts
+from afmid.data.prepare import PrepareOptions, prepare, split_of
+from afmid.data.rows import Row, read_rows
 from afmid.errors import DataError
+from afmid.io import sdf_file, xyz_file
 
 ROWS = [
     Row("CCO", "a", "train"),
@@ -22,9 +31,32 @@ ROWS = [
 ]
 
 
-def last(rows, **settings):
-    *_, progress = prepare(rows, **settings)
+CHAINS = [Row("C" * n + "O", "chains") for n in range(1, 13)]
+
+
+DRAWING = """ethanol
+     RDKit          2D
+
+  3  2  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 C   0  0
+    1.2990    0.7500    0.0000 C   0  0
+    2.5981   -0.0000    0.0000 O   0  0
+  1  2  1  0
+  2  3  1  0
+M  END
+$$$$
+"""
+
+
+def last(rows, jobs=1, timeout_s=60.0, scheduler="", parts=None, **options):
+    settings = {"jobs": jobs, "timeout_s": timeout_s, "scheduler": scheduler, "parts": parts}
+    *_, progress = prepare(rows, PrepareOptions(**options), **settings)
     return progress
+
+
+def content(pack, folder):
+    write_pack(pack, folder / "a.npz")
+    return (folder / "a.npz").read_bytes()
 
 
 def test_a_list_becomes_a_pack_in_its_order_with_failures_counted_and_logged(caplog):
@@ -39,14 +71,141 @@ def test_a_list_becomes_a_pack_in_its_order_with_failures_counted_and_logged(cap
     assert pack.meta["failed"] == progress.failed
     assert pack.meta["seed"] == 1
     assert "row 3, not a smiles: left out: 'not a smiles' is no valid SMILES" in caplog.text
-    assert "of 8 rows left out" in caplog.text
 
 
-def test_several_processes_give_the_same_bytes_as_one(tmp_path):
-    write_pack(last(ROWS, seed=5).pack, tmp_path / "one.npz")
-    write_pack(last(ROWS, seed=5, jobs=2).pack, tmp_path / "two.npz")
-    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+def test_each_failure_is_listed_with_its_row_and_reason():
+    progress = last(ROWS)
+    assert [(f.row, f.smiles, f.reason) for f in progress.failures] == [
+        (3, "not a smiles", "smiles"),
+        (4, "OCC", "duplicate"),
+        (5, "[Fe]", "element"),
+        (6, "[C@@H]12CC[C@H](CC1)C2", "geometry"),
+        (7, "C" * 150, "size"),
+    ]
+    assert progress.failures[1].detail == "is row 1 again, with the InChIKey LFQSCWFLJHTTHZ-UHFFFAOYSA-N"
+
+
+def test_several_processes_and_a_cluster_give_the_same_bytes_as_one(cluster, tmp_path):
+    one = content(last(ROWS, seed=5).pack, tmp_path)
+    assert content(last(ROWS, seed=5, jobs=2).pack, tmp_path) == one
+    assert content(last(ROWS, seed=5, scheduler=cluster.scheduler_address).pack, tmp_path) == one
     assert last(ROWS, seed=6).pack.sha256 != last(ROWS, seed=5).pack.sha256
+
+
+def test_a_worker_killed_halfway_changes_nothing(cluster, tmp_path, monkeypatch):
+    rows = [Row("C" * n + "O" + "C" * m) for n in range(1, 9) for m in range(n, 9)]
+    monkeypatch.setattr(module, "CLUSTER_ROWS", 2)
+    monkeypatch.setattr(module, "REPORT_EVERY", 1)
+    steps = prepare(rows, scheduler=cluster.scheduler_address)
+    next(islice(steps, 5, None))
+    os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+    *_, progress = steps
+    assert progress.failed == {}
+    assert content(progress.pack, tmp_path) == content(last(rows).pack, tmp_path)
+
+
+def test_what_was_finished_before_a_stop_is_not_made_again_and_the_bytes_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PART_ROWS", 4)
+    monkeypatch.setattr(module, "REPORT_EVERY", 1)
+    rows = [*CHAINS, Row("CO"), Row("nothing")]
+    undisturbed = last(rows, parts=tmp_path / "parts")
+    assert content(undisturbed.pack, tmp_path) == content(last(rows).pack, tmp_path)
+    (tmp_path / "parts" / "part-000002.npz").unlink()
+    (tmp_path / "parts" / "part-000001.npz").write_bytes(b"PK damaged")
+    first, *_, again = prepare(rows, parts=tmp_path / "parts")
+    assert (first.done, first.before, again.before) == (6, 6, 6)
+    assert content(again.pack, tmp_path) == content(undisturbed.pack, tmp_path)
+    assert again.failures == undisturbed.failures
+    Parts.clear(tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "says"),
+    [
+        (CHAINS[:4], {}, "other rows, rows_sha256"),
+        (CHAINS[1:] + CHAINS[:1], {}, "other rows_sha256"),
+        (CHAINS, {"seed": 1}, "other options"),
+    ],
+)
+def test_parts_of_another_job_are_never_mixed_in(rows, options, says, tmp_path):
+    last(CHAINS, parts=tmp_path)
+    with pytest.raises(DataError, match=rf"holds parts of another job \({says}\); give .* or --force"):
+        last(rows, parts=tmp_path, **options)
+    *_, fresh = prepare(rows, PrepareOptions(**options), parts=tmp_path, fresh=True)
+    assert fresh.before == 0
+    assert fresh.pack.sha256 == last(rows, **options).pack.sha256
+
+
+@pytest.mark.parametrize("job", ["[]", "{", '{"afmid": "0"}'])
+def test_a_folder_of_unknown_parts_is_left_alone(job, tmp_path):
+    (tmp_path / "job.json").write_text(job)
+    with pytest.raises(DataError, match="parts of another job"):
+        last(CHAINS, parts=tmp_path)
+    (tmp_path / "mine.txt").write_text("")
+    Parts.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_about_the_share_asked_for_is_pressed_whatever_else_is_in_the_list():
+    pack = last(CHAINS, conformers=4, press=0.5).pack
+    assert 12 < pack.pressed.sum() < 36
+    alone = last(CHAINS[7:8], conformers=4, press=0.5).pack
+    assert pack.taken([7]).sha256 == alone.sha256
+    assert not last(CHAINS[:3], press=0).pack.pressed.any()
+    assert last(CHAINS[:3], press=1).pack.pressed.all()
+
+
+def test_geometries_that_are_given_are_kept_and_drawings_are_placed(tmp_path):
+    given = embed("CC(=O)c1ccccc1").moved((1.0, 2.0, 3.0))
+    (tmp_path / "a.xyz").write_text(xyz_file.to_text(given))
+    (tmp_path / "b.sdf").write_text(sdf_file.to_text(embed("C[C@H](N)C(=O)O")) + DRAWING)
+    progress = last(read_rows([str(tmp_path)]), conformers=2, press=1)
+    pack = progress.pack
+    assert [inchikey(smiles) for smiles in pack.smiles] == [
+        inchikey(smiles) for smiles in ("CC(=O)c1ccccc1", "C[C@H](N)C(=O)O", "CCO")
+    ]
+    assert pack.molecule_index.tolist() == [0, 1, 2, 2]
+    assert pack.pressed.tolist() == [0, 0, 1, 1]
+    assert set(pack.source) == {tmp_path.name}
+    kept = pack.molecule(0)
+    assert_allclose(kept.positions, given.positions - given.positions.mean(0), atol=0.001)
+    assert_allclose(kept.charges, given.charges, atol=0.0001)
+    assert np.ptp(pack.molecule(2).positions, axis=0).min() > 0.5
+
+
+def test_geometries_that_are_damaged_or_unclear_fail_alone_and_are_named(tmp_path):
+    water = "3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
+    texts = {"a": water, "b": water[:-20], "c": "many\n\n", "d": "1\n\nC 0 0 0\n", "e": ""}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.xyz").write_text(text)
+    (tmp_path / "f.sdf").write_text("junk\n$$$$\n")
+    progress = last(read_rows([str(tmp_path)]))
+    assert progress.pack.smiles == ("O",)
+    assert progress.failed == {"file": 5}
+    details = [failure.detail for failure in progress.failures]
+    assert details[0].startswith("b.xyz: says 3 atoms")
+    assert details[2].startswith("d.xyz: its bonds are unclear")
+
+
+def test_elements_and_sizes_are_limited_as_asked():
+    rows = [Row("CCO"), Row("CC"), Row("CCC"), Row("C")]
+    progress = last(rows, elements="c, h", max_atoms=8)
+    assert progress.pack.smiles == ("CC", "C")
+    assert [(f.reason, f.detail) for f in progress.failures] == [
+        ("element", "O is not among the elements H,C"),
+        ("size", "has 11 atoms, more than 8"),
+    ]
+    with pytest.raises(ValidationError, match="there is no element 'Xy'"):
+        PrepareOptions(elements="H,Xy")
+
+
+def test_the_pack_says_what_it_was_made_of():
+    meta = last(ROWS, seed=2).pack.meta
+    assert meta["options"] == PrepareOptions(seed=2).model_dump()
+    assert (meta["rows"], meta["molecules"], meta["other_charges"]) == (8, 3, 0)
+    assert len(meta["rows_sha256"]) == 64
+    assert "time" not in json.dumps(meta)
 
 
 def test_each_molecule_has_its_conformers_under_seeds_of_their_own():
@@ -81,50 +240,3 @@ def test_splits_hold_ninety_five_and_five_per_cent_and_no_skeleton_is_in_two():
     assert splits["train"] == pytest.approx(18_000, abs=150)
     assert splits["val"] == pytest.approx(1000, abs=120)
     assert split_of(inchikey("C[C@H](N)C(=O)O")) == split_of(inchikey("C[C@@H](N)C(=O)O"))
-
-
-CSV = "SMILES,source,split,extra\nCCO,mine,train,1\n,,,\nc1ccccc1,,,2\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "rows"),
-    [
-        ("list.csv", CSV, [("CCO", "mine", "train"), ("c1ccccc1", "list.csv", None)]),
-        ("list.csv", "name,smiles\nethanol,CCO\n", [("CCO", "list.csv", None)]),
-        ("list.smi", "# my molecules\nCCO ethanol\n\nC#N\n", [("CCO", "list.smi", None), ("C#N", "list.smi", None)]),
-        ("list.txt", "CCO\r\nCO\r\n", [("CCO", "list.txt", None), ("CO", "list.txt", None)]),
-    ],
-)
-@pytest.mark.parametrize("packed", [False, True])
-def test_lists_are_read_as_csv_or_line_by_line_packed_or_not(name, text, rows, packed, tmp_path):
-    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if packed else text.encode())
-    assert list(read_smiles_list(tmp_path / name)) == rows
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"name,formula\na,b\n", "no column 'smiles'"),
-        (gzip.compress(b"CCO\n" * 1000)[:30], "cannot be read"),
-        (b"\xff\xfe\xff", "cannot be read"),
-        (b"C\n" + b"C" * 30_000, "longer than"),
-    ],
-)
-def test_what_is_no_list_is_said_with_its_name(content, says, tmp_path):
-    (tmp_path / "bad.csv").write_bytes(content)
-    with pytest.raises(DataError, match=rf"bad\.csv: .*{says}"):
-        list(read_smiles_list(tmp_path / "bad.csv"))
-    with pytest.raises(DataError, match=r"no\.csv: cannot be read"):
-        list(read_smiles_list(tmp_path / "no.csv"))
-
-
-def test_a_list_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "big.smi.gz").write_bytes(gzip.compress(b"C\n" * 30))
-    assert len(list(read_smiles_list(tmp_path / "big.smi.gz"))) == 30
-    monkeypatch.setattr(module, "MAX_LINES", 20)
-    with pytest.raises(DataError, match=r"big\.smi\.gz: has more than 20 lines"):
-        list(read_smiles_list(tmp_path / "big.smi.gz"))
-    monkeypatch.setattr(module, "MAX_LINES", 100)
-    monkeypatch.setattr(module, "MAX_CHARACTERS", 40)
-    with pytest.raises(DataError, match="or 40 characters; split it first"):
-        list(read_smiles_list(tmp_path / "big.smi.gz"))

@@ -4,11 +4,13 @@ import logging
 import multiprocessing
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count, islice
+from pathlib import Path
 
 import pytest
 
-from afmid.data.workers import AHEAD, LostError, in_order
+from afmid.data.workers import AHEAD, LostError, in_order, kept_warnings
 from afmid.errors import DataError
 
 
@@ -52,6 +54,31 @@ def test_a_task_that_ends_its_process_fails_alone(function, kind: str, why: str)
     assert (one.kind, str(one)) == (kind, why)
 
 
+def keep(number: int) -> list[str]:
+    with kept_warnings("afmid") as records:
+        for _ in range(20):
+            logging.getLogger("afmid.test").warning("from %d", number)
+            time.sleep(0.001)
+    return [record.getMessage() for record in records]
+
+
+def test_each_thread_keeps_its_own_warnings_and_none_are_shown(caplog) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        kept = list(threads.map(keep, range(8)))
+    assert kept == [[f"from {number}"] * 20 for number in range(8)]
+    assert caplog.messages == []
+    logging.getLogger("afmid.test").warning("shown again")
+    assert caplog.messages == ["shown again"]
+
+
+def test_the_time_that_a_module_takes_to_import_is_not_the_first_tasks(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "slow_module.py").write_text("import time\ntime.sleep(1.5)\ndef double(n): return 2 * n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from slow_module import double
+
+    assert [value for _, value in in_order(double, range(3), 1, patience_s=1.0)] == [0, 2, 4]
+
+
 @pytest.mark.parametrize("jobs", [0, 1])
 def test_a_bug_is_raised_as_it_is(jobs: int) -> None:
     with pytest.raises(ZeroDivisionError, match="a bug"):
@@ -59,10 +86,11 @@ def test_a_bug_is_raised_as_it_is(jobs: int) -> None:
 
 
 def test_tasks_without_end_are_drawn_a_few_ahead_and_closing_leaves_no_process() -> None:
+    before = multiprocessing.active_children()
     drawn: list[int] = []
     tasks = (drawn.append(i) or i for i in count())
     results = in_order(abs, tasks, 2)
     assert [value for _, value in islice(results, 5)] == [0, 1, 2, 3, 4]
     assert len(drawn) <= 5 + 2 * AHEAD
     results.close()
-    assert multiprocessing.active_children() == []
+    assert multiprocessing.active_children() == before

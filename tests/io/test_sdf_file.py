@@ -9,7 +9,7 @@ from rdkit.Chem import AllChem
 from afmid.chem import embed, inchikey
 from afmid.errors import DataError
 from afmid.io import read_molecule, write_molecule
-from afmid.io.sdf_file import from_text, to_text
+from afmid.io.sdf_file import drawn_smiles, from_text, to_text
 from afmid.molecule import Molecule
 
 EVERYDAY = [
@@ -104,3 +104,12 @@ def test_what_is_wrong_with_a_file_is_said_with_its_name(text, says, tmp_path, c
 def test_mol_files_are_written_too(tmp_path):
     write_molecule(embed("CO"), tmp_path / "a.mol")
     assert read_molecule(tmp_path / "a.mol").symbols.count("H") == 4
+
+
+def test_of_a_flat_drawing_the_smiles_can_be_had_alone():
+    drawing = Chem.MolFromSmiles("C[C@H](N)C(=O)O")
+    AllChem.Compute2DCoords(drawing)
+    assert inchikey(drawn_smiles(Chem.MolToMolBlock(drawing))) == inchikey("C[C@H](N)C(=O)O")
+    assert drawn_smiles(to_text(embed("c1ccccc1"))) == ""
+    with pytest.raises(DataError, match="cannot be read"):
+        drawn_smiles("junk\n")
