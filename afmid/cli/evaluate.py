@@ -1,15 +1,16 @@
 """`afmid evaluate`: how right a method is, on scans whose molecule is known."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from afmid.cli.identify import FAILED, MethodName, Weights, choose, load
-from afmid.cli.options import Device, Json, Settings, check_inputs, registry, settings_of
-from afmid.cli.output import note, print_json, print_table, track
-from afmid.errors import DataError, PluginError
+from afmid.cli.options import Device, Json, Settings, registry, settings_of
+from afmid.cli.output import STANDARD, few_warnings, note, print_json, print_table, track
+from afmid.errors import DataError, PluginError, UsageError
 from afmid.offers import Metric, Score
 from afmid.plugins import Registry, parse_options
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from afmid.evaluate import Summary
     from afmid.molecule import Molecule
     from afmid.scan import Scan
+
+log = logging.getLogger(__name__)
+
+BONDS = "bonds"  # the metric
 
 
 def evaluate(
@@ -30,12 +35,13 @@ def evaluate(
 ) -> None:
     """Identify scans whose molecule is known, and say how right the answers are.
 
-    SCAN is a file that holds its truth, as those of afmid simulate do, or - for stdin. Each figure is a mean over n
-    scans, with its 95 % interval (bootstrap). A scan that has no answer or no truth is left
-    out, and the exit code is then 1. The metrics there are: afmid plugins.
+    SCAN is a file that holds its truth, as those of afmid simulate do, or - for stdin; or a data set: a folder, a glob,
+    a tar shard of afmid simulate or of ml-spm, a folder of QUAM-AFM. Each figure is a mean over n scans, with its 95 %
+    interval (bootstrap). A scan that cannot be read, or has no answer or no truth, is left out, and the exit code is
+    then 1. The metrics there are: afmid plugins.
 
     \b
-    afmid evaluate test/*.npz --metrics atoms,elements
+    afmid evaluate test/ --metrics atoms,elements
     afmid evaluate scan.npz --method all --json
     """
     known = registry()
@@ -43,35 +49,40 @@ def evaluate(
     names = [identifier.name for identifier in chosen]
     options = [parse_options(offer, settings_of(offer.name, settings, names)) for offer in chosen]
     scores = _scores(known, [name.strip() for name in metrics.split(",")] if metrics else [])
-    check_inputs(scans)
+    if scans.count(STANDARD) > 1:
+        raise UsageError("stdin (-) can be read only once")
 
+    from afmid.data.scan_set import open_scans
     from afmid.evaluate import evaluate as judge
     from afmid.evaluate import summarise
-    from afmid.io import read_scan
 
+    data = open_scans(scans)
     loaded = load(known, chosen, options, weights, device)
     figures: dict[str, list[Mapping[str, float]]] = {part.identifier.name: [] for part in loaded}
     digest = hashlib.sha256()
-    failed = False
-    for path in track(scans, "scans"):
-        try:
-            scan = read_scan(path)
-            truth = _truth(scan, path)
-            found = {part.identifier.name: judge(part.answer(scan, path), truth, scores) for part in loaded}
-        except DataError as error:  # the other scans are wanted all the same
-            note(str(error))
-            failed = True
-            continue
-        digest.update(scan.df.tobytes() + truth.numbers.tobytes() + truth.positions.tobytes())
-        for name, record in found.items():
-            figures[name].append(record)
-            if json_:
-                print_json({"scan": path, "method": name, **record})
+    failed = 0
+    with few_warnings():
+        for index in track(range(len(data)), "scans"):
+            path = data.names[index]
+            try:
+                scan = data[index]
+                truth = _truth(scan, path, with_bonds=BONDS in scores)
+                found = {part.identifier.name: judge(part.answer(scan, path), truth, scores) for part in loaded}
+            except DataError as error:  # the other scans are wanted all the same
+                log.warning("left out: %s", error)
+                failed += 1
+                continue
+            digest.update(scan.df.tobytes() + truth.numbers.tobytes() + truth.positions.tobytes())
+            for name, record in found.items():
+                figures[name].append(record)
+                if json_:
+                    print_json({"scan": path, "method": name, **record})
     for name, records in figures.items():
         if records and not json_:
             typer.echo(f"{name} on {len(records)} scans, data {digest.hexdigest()[:16]}")
             print_table(("figure", "mean", "95 % interval", "n"), _rows(summarise(records)))
     if failed:
+        note(f"{failed} of {len(data)} scans were left out")
         raise typer.Exit(FAILED)
 
 
@@ -93,10 +104,15 @@ def _scores(known: Registry, names: Sequence[str]) -> dict[str, Score]:
     return scores
 
 
-def _truth(scan: "Scan", path: str) -> "Molecule":
+def _truth(scan: "Scan", path: str, with_bonds: bool) -> "Molecule":
+    """Return the true molecule; bonds that it does not name are perceived where they are asked for."""
     if scan.truth is None:
         raise DataError(f"{path}: does not hold the true molecule; scans made by afmid simulate do")
-    return scan.truth
+    if len(scan.truth.bonds) or not with_bonds:
+        return scan.truth
+    from afmid.chem import perceive_bonds
+
+    return perceive_bonds(scan.truth)
 
 
 def _rows(summaries: "Mapping[str, Summary]") -> list[tuple[str, str, str, str]]:

@@ -41,12 +41,15 @@ Settings = Annotated[
 ]
 
 
+def plugin_names() -> tuple[str, ...] | None:
+    """Return the plugins that AFMID_PLUGINS=a,b limits this process to; None where it does not."""
+    names = os.environ.get("AFMID_PLUGINS")
+    return None if names is None else tuple(sorted({name.strip() for name in names.split(",") if name.strip()}))
+
+
 def registry() -> Registry:
     """Return the plugins of this process; AFMID_PLUGINS=a,b limits which."""
-    names = os.environ.get("AFMID_PLUGINS")
-    if names is None:
-        return installed()
-    return installed(tuple(sorted({name.strip() for name in names.split(",") if name.strip()})))
+    return installed(plugin_names())
 
 
 def settings_of(name: str, pairs: Iterable[str] | None, among: Sequence[str]) -> list[str]:
@@ -131,7 +134,9 @@ def _type(annotation: Any) -> str:
     if isinstance(annotation, UnionType):
         return _type(kinds[0])
     if get_origin(annotation) is tuple:
-        return ",".join(map(_type, kinds))
+        return ",".join("…" if kind is Ellipsis else _type(kind) for kind in kinds)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.__name__.lower()
     return {int: "integer", float: "number", str: "text", bool: "true|false"}.get(annotation, str(annotation))
 
 

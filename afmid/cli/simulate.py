@@ -2,16 +2,16 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from afmid import __version__
-from afmid.cli.options import Device, Force, Settings, registry, with_options
+from afmid.cli.options import Device, Force, Settings, plugin_names, registry, with_options
 from afmid.cli.output import (
     STANDARD,
     check_binary_stdout,
@@ -24,12 +24,15 @@ from afmid.cli.output import (
 )
 from afmid.data.poses import Pose
 from afmid.errors import DataError, UsageError
+from afmid.offers import Engine
+from afmid.plugins import parse_options
 from afmid.simulate import SimulationOptions
 from afmid.simulate.presets import PresetName, variants
 from afmid.units import N_per_m
 
 if TYPE_CHECKING:
     from afmid.data.scan_stream import ScanStream
+    from afmid.data.shards import ShardJob
     from afmid.molecule import Molecule
     from afmid.simulate.potential import Potential
 
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 Place = Callable[[str], str]  # from the name of a scan to its file, or "-"
 
 POTENTIALS = (".cube", ".cub", ".xsf")
+AUTO = "auto"
 FAILED = 1  # exit code
 MOST_NOTES = 10  # files that are named as they are written
 
@@ -76,10 +80,17 @@ def simulate(
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="of a list or pack only these, such as test")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="write shard I of N (from 0), a tar; N alone writes all of them"),
+    ] = None,
     jobs: Annotated[
         int, typer.Option("--jobs", metavar="N", min=0, help="processes that read and embed molecules; 0: all cores")
     ] = 1,
-    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="what simulates; auto: the fastest")] = "auto",
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="ADDRESS", help="of a Dask cluster that simulates, as tcp://node:8786")
+    ] = "",
+    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="what simulates; auto: the fastest")] = AUTO,
     device: Device = "auto",
     settings: Settings = None,
     force: Force = False,
@@ -91,40 +102,115 @@ def simulate(
     MOLECULE is a file (xyz, sdf, mol), - for one from stdin, a SMILES, or a name such as PTCDA; or many of them: a
     folder of files, a list of SMILES (csv, smi, txt; gzipped or not), a molecule pack (npz). It is scanned as it lies,
     from +z; one without a geometry is laid flat. A cube or xsf file brings its Hartree potential along with its atoms.
-    Of many, those that fail are left out and named, and the exit code is 1. Engines and what --set sets of them: afmid
-    plugins.
+    Of many, those that fail are left out and named, and the exit code is 1. With --shard the scans go into tar files of
+    webdataset's layout; a run that was killed is taken up by the same command. Engines and what --set sets of them:
+    afmid plugins.
 
     \b
     afmid simulate pentacene --plot pentacene.png
     afmid simulate PTCDA -o scan.npz --tip Xe --amplitude 0.3 --tilt-x 0.2 --lateral-stiffness 0.4
     afmid simulate benzene coronene 'CCO' -o scans/ --pose entropy --seed 7 --plot sheet.png
-    afmid simulate benzene --preset quam -o quam/ --pixels 64
+    afmid simulate pack.npz --split test --pose entropy --shard 0/16 -o shards/
     afmid simulate 'c1ccc2ccccc2c1' -o - | afmid identify -
     """
     from afmid.data.scan_stream import ScanStream
+    from afmid.data.shards import shard_jobs
     from afmid.data.sources import open_sources
-    from afmid.simulate import load_engine
 
     kinds = variants(preset, options) if preset else {"": options}
     _check_picture(plot, force)
     if output == STANDARD:
         check_binary_stdout()
-    chosen, simulator = load_engine(engine, device, settings or (), registry())
+    pairs = tuple(settings or ())
+    _check_engine(engine, device, pairs)
     field, atoms = _read_potential(molecules, potential, potential_sign, pose)
     sources = open_sources(molecules, split, atoms)
-    stream = ScanStream(sources, kinds, simulator, pose, seed, jobs or _cores(), field)
-    place = _place(stream, output)
-    _check_files(stream, place, force)
-    _log_settings(kinds)
-    record: dict[str, Any] = {"afmid": __version__, "engine": chosen.name}
+    stream = ScanStream(sources, kinds, None, pose, seed, jobs or _cores(), field)
+    if shard:
+        folder, count, chosen = _shards(shard, output, plot)
+    else:
+        place = _place(stream, output)
+        _check_files(stream, place, force)
+    record: dict[str, Any] = {"afmid": __version__, "engine": _load_engine(stream, engine, device, pairs, scheduler)}
     if field:
         record["potential"] = {"file": Path(potential or molecules[0]).name, "sign": potential_sign or "electron"}
-    written = _write(stream, place, record, plot)
+    stream.record = record
+    _log_settings(kinds)
+    tried = stream.molecules
+    if shard:
+        parts = shard_jobs(stream, _stem(molecules), folder, count, chosen)
+        tried, written = sum(part.stream.molecules for part in parts), _write_shards(stream, parts, force)
+    else:
+        written = _write(stream, place, plot)
     if stream.failed:
-        note(f"{stream.failed} of {stream.molecules} molecules failed; scans written to {output or '.'}: {written}")
+        note(f"{stream.failed} of {tried} molecules failed; scans written to {output or '.'}: {written}")
         raise typer.Exit(FAILED)
-    if written > MOST_NOTES:
+    if written > MOST_NOTES and not shard:
         note(f"wrote {written} scans to {output or '.'}")
+
+
+def _check_engine(engine: str, device: str, pairs: tuple[str, ...]) -> None:
+    """Find out, before anything heavy is loaded, whether there are an engine and a device of these names."""
+    from afmid.devices import DEVICES, resolve_device
+
+    if device not in DEVICES:
+        resolve_device(device)
+    if engine != AUTO:
+        parse_options(registry().get(Engine, engine), pairs)
+
+
+def _load_engine(stream: "ScanStream", engine: str, device: str, pairs: tuple[str, ...], scheduler: str) -> str:
+    """Give the stream what simulates, here or on a cluster; return the engine's name."""
+    from afmid.data.scan_stream import Cluster
+    from afmid.simulate import load_engine
+
+    if not scheduler or engine == AUTO:
+        chosen, stream.simulator = load_engine(engine, device, pairs, registry())
+        engine = chosen.name
+    if scheduler:
+        stream.cluster = Cluster(scheduler, engine, device, pairs, plugin_names())
+    return engine
+
+
+def _shards(text: str, output: str | None, plot: Path | None) -> tuple[Path, int, int | None]:
+    """Return where shards go, how many there are, and which one is wanted; None for all. Raises UsageError."""
+    found = re.fullmatch(r"(?:(\d{1,5})/)?(\d{1,5})", text.strip())
+    if not found or not int(found[2]) or (found[1] and int(found[1]) >= int(found[2])):
+        raise UsageError(f"--shard is {text!r}; write I/N for shard I of N, from 0/N to N-1/N, or N for all of them")
+    if output is None or output == STANDARD or not is_folder(output):
+        raise UsageError("shards need -o FOLDER/")
+    if plot:
+        raise UsageError("--plot is not for shards")
+    return Path(output), int(found[2]), None if found[1] is None else int(found[1])
+
+
+def _stem(texts: list[str]) -> str:
+    """Return what the names of shards begin with."""
+    stem = Path(texts[0]).name.partition(".")[0] if len(texts) == 1 else ""
+    return re.sub(r"[^\w+-]+", "_", stem).strip("_")[:60] or "scans"
+
+
+def _write_shards(stream: "ScanStream", jobs: "Sequence[ShardJob]", force: bool) -> int:
+    """Write the shards that are not there yet; return the number of their scans."""
+    remaining = [job for job in jobs if force or not job.is_done()]
+    for job in jobs:
+        if job not in remaining:
+            note(f"{job.path}: is there already")
+    written = 0
+    pixels = sum(job.stream.pixels for job in remaining)
+    scans = sum(job.stream.molecules for job in remaining) * len(stream.settings)
+    with few_warnings(), scan_bar(scans, max(pixels, 1)) as progress:
+        try:
+            for job in remaining:
+                with_folder(job.path)
+                count = job.write(force, progress)
+                note(f"wrote {job.path}: {count} scans")
+                written += count
+        except KeyboardInterrupt:
+            note("interrupted; the same command goes on from here")
+            raise
+    stream.failed = sum(job.stream.failed for job in jobs)
+    return written
 
 
 def _read_potential(
@@ -167,8 +253,8 @@ def _lies_in(molecule: "Molecule", atoms: "Molecule") -> bool:
     return bool((KDTree(atoms.positions).query(molecule.positions)[0] < 0.5).all())
 
 
-def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: Path | None) -> int:
-    """Write the scans as they are made, `record` in the meta of each, draw what was asked for; return their number."""
+def _write(stream: "ScanStream", place: Place, plot: Path | None) -> int:
+    """Write the scans as they are made, draw what was asked for; return their number."""
     from afmid.io import write_scan
     from afmid.report.picture import MOST_SCANS, draw_scan, draw_sheet, telling
 
@@ -180,8 +266,7 @@ def _write(stream: "ScanStream", place: Place, record: Mapping[str, Any], plot: 
         scan_bar(total, stream.pixels) as progress,
         closing(stream.scans(progress)) as scans,
     ):
-        for done, (name, made) in enumerate(scans, 1):
-            scan = replace(made, meta={**made.meta, **record})
+        for done, (name, scan) in enumerate(scans, 1):
             file = place(name)
             write_scan(scan, file if file == STANDARD else with_folder(Path(file)))
             if total > MOST_NOTES or file == place(""):  # many, or the file that the user named

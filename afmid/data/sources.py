@@ -1,15 +1,16 @@
 """Many molecules, one after the other: from files, folders, lists of SMILES and packs; each read in its turn."""
 
+import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
+from functools import cached_property, partial
+from itertools import count, islice
 from pathlib import Path
 
 from afmid.data.pack import MoleculePack, read_pack
-from afmid.data.prepare import Row, read_smiles_list
+from afmid.data.rows import Row, read_smiles_list
 from afmid.errors import DataError, UsageError
 from afmid.io.molecules import WRITERS, read_molecule
 from afmid.io.stream import STREAM
@@ -31,12 +32,15 @@ class Entry:
     Attributes:
         name: unique among the entries of a command, and fit for a file's name.
         what: what messages add to the name, such as its SMILES, or "".
-        load: reads or embeds it; can be pickled. Raises DataError.
+        load: reads or embeds it; can be pickled, and called in another folder. Raises DataError.
+        split, origin: of the list or pack that it is in, or "".
     """
 
     name: str
     what: str
     load: Callable[[], Molecule]
+    split: str = ""
+    origin: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.what})" if self.what else self.name
@@ -48,15 +52,26 @@ class Source:
 
     Attributes:
         count: how many there are.
-        entries: yields them, from the first one at each call; little is held in memory.
+        listed: yields them, at each call from the one of that number on; little is held in memory.
+        hashed: returns the SHA-256 of the content, which is read for it.
         several: a folder, a list or a pack, however many it holds.
         at_hand: nothing is left to be read or embedded.
     """
 
     count: int
-    entries: Callable[[], Iterator[Entry]]
+    listed: Callable[[int], Iterator[Entry]]
+    hashed: Callable[[], str]
     several: bool = True
     at_hand: bool = False
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """Yield the molecules from number `start` on."""
+        return self.listed(start)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the content."""
+        return self.hashed()
 
 
 class _Names:
@@ -118,7 +133,7 @@ def open_sources(
     names = _Names()
     known = known or {}
     sources = [
-        _single(names.single(Path(text).stem.strip("-")), partial(_known, known[text]), at_hand=True)
+        _known_single(names.single(Path(text).stem.strip("-")), known[text])
         if text in known
         else _open(text, split, names)
         for text in texts
@@ -138,7 +153,7 @@ def _open(text: str, split: str | None, names: _Names) -> Source:
         return _pack(path, split, names)
     if LISTS.search(path.name):
         return _list(path, split, names)
-    return _single(names.single(path.stem), partial(read_molecule, path))
+    return _single(names.single(path.stem), _reading(path), lambda: _hash_of_files([path]))
 
 
 def is_table(text: str) -> bool:
@@ -182,8 +197,8 @@ def _words(text: str, names: _Names) -> Source:
         name = named[0] if named else chem.formula(text)
     except DataError:  # stdin, which other processes do not have; or nothing, and this says what was tried
         molecule = read_molecule(text)
-        return _single(names.single(molecule.name or "molecule"), partial(_known, molecule), at_hand=True)
-    return _single(names.single(name), partial(read_molecule, text))
+        return _known_single(names.single(molecule.name or "molecule"), molecule)
+    return _single(names.single(name), partial(read_molecule, text), lambda: _hash([text.encode()]))
 
 
 def _folder(path: Path, names: _Names) -> Source:
@@ -198,11 +213,11 @@ def _folder(path: Path, names: _Names) -> Source:
         log.warning("%s: files that are none of %s are skipped: %d", path, ", ".join(FILES), skipped)
     stems = [names.single(Path(name).stem) for name in files]
 
-    def entries() -> Iterator[Entry]:
-        for name, stem in zip(files, stems, strict=True):
-            yield Entry(stem, "", partial(read_molecule, path / name))
+    def entries(start: int) -> Iterator[Entry]:
+        for name, stem in zip(files[start:], stems[start:], strict=True):
+            yield Entry(stem, "", _reading(path / name))
 
-    return Source(len(files), entries)
+    return Source(len(files), entries, lambda: _hash_of_files(path / name for name in files))
 
 
 def _list(path: Path, split: str | None, names: _Names) -> Source:
@@ -214,11 +229,12 @@ def _list(path: Path, split: str | None, names: _Names) -> Source:
         raise DataError(f"{path}: holds no molecules{f' of the split {split!r}' if split else ''}")
     stem = names.stem(LISTS.sub("", path.name))
 
-    def entries() -> Iterator[Entry]:
-        for i, row in rows():
-            yield Entry(f"{stem}-{i:0{DIGITS}}", row.smiles[:80], partial(_embedded, row.smiles))
+    def entries(start: int) -> Iterator[Entry]:
+        for i, row in islice(rows(), start, None):
+            load = partial(_embedded, row.smiles)
+            yield Entry(f"{stem}-{i:0{DIGITS}}", row.smiles[:80], load, row.split or "", row.source)
 
-    return Source(number, entries)
+    return Source(number, entries, lambda: _hash(f"{i} {row}\n".encode() for i, row in rows()))
 
 
 def _pack(path: Path, split: str | None, names: _Names) -> Source:
@@ -229,16 +245,57 @@ def _pack(path: Path, split: str | None, names: _Names) -> Source:
         raise DataError(f"{path}: holds no molecules{f' of the split {split!r}; it has: {there}' if split else ''}")
     stem = names.stem(path.stem)
 
-    def entries() -> Iterator[Entry]:
-        for i in chosen:
-            molecule = pack.molecule(i)
-            yield Entry(f"{stem}-{i:0{DIGITS}}", molecule.smiles[:80], partial(_known, molecule))
+    def entries(start: int) -> Iterator[Entry]:
+        for i in chosen[start:]:
+            molecule, owner = pack.molecule(i), pack.molecule_index[i]
+            load = partial(_known, molecule)
+            yield Entry(f"{stem}-{i:0{DIGITS}}", molecule.smiles[:80], load, pack.split[owner], pack.source[owner])
 
-    return Source(len(chosen), entries, at_hand=True)
+    return Source(len(chosen), entries, lambda: _hash([f"{pack.sha256} {split}".encode()]), at_hand=True)
 
 
-def _single(name: str, load: Callable[[], Molecule], at_hand: bool = False) -> Source:
-    return Source(1, lambda: iter([Entry(name, "", load)]), several=False, at_hand=at_hand)
+def _single(name: str, load: Callable[[], Molecule], hashed: Callable[[], str], at_hand: bool = False) -> Source:
+    def entries(start: int) -> Iterator[Entry]:
+        yield from [Entry(name, "", load)][start:]
+
+    return Source(1, entries, hashed, several=False, at_hand=at_hand)
+
+
+def _known_single(name: str, molecule: Molecule) -> Source:
+    def hashed() -> str:
+        arrays = molecule.numbers, molecule.positions, molecule.charges, molecule.bonds, molecule.orders
+        return _hash(array.tobytes() for array in arrays)
+
+    return _single(name, partial(_known, molecule), hashed, at_hand=True)
+
+
+def _hash(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}\n".encode() + part)
+    return digest.hexdigest()
+
+
+def _hash_of_files(paths: Iterable[Path]) -> str:
+    """Return the hash of the names and contents of files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _reading(path: Path) -> Callable[[], Molecule]:
+    return partial(_read, path, Path.cwd())
+
+
+def _read(path: Path, folder: Path) -> Molecule:
+    """Return the molecule in a file that `folder` may be left for."""
+    there = folder / path
+    try:
+        return read_molecule(there)
+    except DataError as error:  # which is to name it as the user did
+        raise DataError(str(error).replace(str(there), str(path), 1)) from error
 
 
 def _known(molecule: Molecule) -> Molecule:

@@ -7,7 +7,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -26,8 +26,10 @@ SMALL = 64 * 2**20  # … unless the file is small when unpacked (a stack of zer
 _BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError)
 
 
-def read_npz(stream: BinaryIO, max_bytes: int = MAX_BYTES) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a npz file by name.
+def read_npz(
+    stream: BinaryIO, max_bytes: int = MAX_BYTES, only: Collection[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a npz file by name, or those among them that are named in `only`.
 
     Raises:
         DataError: cut short, damaged, too large when unpacked, or holding anything but plain arrays.
@@ -40,6 +42,8 @@ def read_npz(stream: BinaryIO, max_bytes: int = MAX_BYTES) -> dict[str, NDArray[
         arrays: dict[str, NDArray[Any]] = {}
         for member in members:
             name = member.filename.removesuffix(".npy")
+            if only is not None and name not in only:
+                continue
             with _readable(f"{called(name)}: "), archive.open(member) as file:
                 arrays[name] = _read_array(file, called(name), member.file_size)
                 file.read()  # to its end, where zipfile compares the checksum

@@ -82,6 +82,12 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Scan:
     )
 
 
+def record_of(meta: NDArray[Any]) -> tuple[dict[str, Any], str]:
+    """Return how a scan was made, and its molecule's SMILES, from the array `meta` alone. Raises DataError."""
+    parsed = parse_meta(_Meta, meta, SCHEMA)
+    return parsed.meta, parsed.truth.smiles if parsed.truth else ""
+
+
 def to_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
     """Return the arrays of the file that holds `scan`.
 

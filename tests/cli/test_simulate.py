@@ -13,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.io.cube import write_cube
 
+from afmid.data.scan_set import open_scans
 from afmid.io import read_scan
 
 SMALL = ("--pixels", "16", "--heights", "2")
@@ -168,6 +169,12 @@ def test_a_terminal_is_spared_the_binary() -> None:
         (["benzene", "--plot", "kept.npz"], 1, "kept.npz: a picture's name must end in"),
         (["nowhere.xyz"], 1, "nowhere.xyz: no such file"),
         (["no molecule"], 1, "'no molecule'"),
+        (["list.smi", "--shard", "2/2", "-o", "out/"], 2, "--shard is '2/2'; write I/N for shard I of N"),
+        (["list.smi", "--shard", "0", "-o", "out/"], 2, "--shard is '0'"),
+        (["list.smi", "--shard", "a/3", "-o", "out/"], 2, "--shard is 'a/3'"),
+        (["list.smi", "--shard", "0/2"], 2, "shards need -o FOLDER/"),
+        (["list.smi", "--shard", "0/2", "-o", "one.tar"], 2, "shards need -o FOLDER/"),
+        (["list.smi", "--shard", "2", "-o", "out/", "--plot", "a.png"], 2, "--plot is not for shards"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
@@ -211,3 +218,73 @@ def test_a_cube_file_brings_its_potential_and_its_atoms(afmid, tmp_path: Path) -
         refused = afmid("simulate", *arguments, "-o", "out/", *small, cwd=tmp_path)
         assert refused.returncode == 2
         assert b"a potential is that of one molecule as it lies in a file" in refused.stderr
+
+
+SHARDS = ("--pose", "entropy", "--seed", "5", *SMALL)
+
+
+def test_shards_are_written_together_or_one_by_one_and_told_when_they_are_there(afmid, tmp_path: Path) -> None:
+    (tmp_path / "list.smi").write_text("\n".join(["O", "no_smiles", *("C" * n for n in range(1, 6))]))
+    done = afmid("simulate", "list.smi", "--shard", "2", "-o", "all/", *SHARDS, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode().splitlines()[1:] == [
+        "afmid: wrote all/list-00000-of-00002.tar: 2 scans",
+        "afmid: wrote all/list-00001-of-00002.tar: 4 scans",
+        "afmid: 1 of 7 molecules failed; scans written to all/: 6",
+    ]
+    done = afmid("simulate", "list.smi", "--shard", "1/2", "-o", "each/", *SHARDS, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"afmid: wrote each/list-00001-of-00002.tar: 4 scans\n")
+    name = "list-00001-of-00002.tar"
+    assert (tmp_path / "each" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
+    done = afmid("simulate", "list.smi", "--shard", "1/2", "-o", "each/", *SHARDS, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"afmid: each/list-00001-of-00002.tar: is there already\n")
+    other = ("simulate", "list.smi", "--shard", "1/2", "-o", "each/", *SHARDS, "--tip", "Xe")
+    refused = afmid(*other, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert b"give --force to write over it" in refused.stderr
+    assert afmid(*other, "--force", cwd=tmp_path).returncode == 0
+    assert {scan.tip for scan in open_scans([tmp_path / "each"])} == {"Xe"}
+
+
+def test_a_shard_whose_run_is_killed_is_finished_by_the_same_command(afmid, tmp_path: Path) -> None:
+    (tmp_path / "list.smi").write_text("\n".join(["C" * (1 + n % 9) + "O" for n in range(150)]))
+    arguments = ("simulate", "list.smi", "--shard", "0/1", *SHARDS, "--pixels", "48", "--engine", "torch")
+    assert afmid(*arguments, "-o", "whole/", cwd=tmp_path).returncode == 0
+    part = tmp_path / "killed" / ".list-00000-of-00001.tar.part"
+    command = [sys.executable, "-m", "afmid", *arguments, "-o", "killed/"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as running:
+        while not part.exists() or part.stat().st_size < 800_000:  # some blocks of 32 scans
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.kill()
+    assert not (tmp_path / "killed" / "list-00000-of-00001.tar").exists()
+    kept = part.stat().st_size
+    done = afmid(*arguments, "-o", "killed/", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"afmid: wrote killed/list-00000-of-00001.tar: 150 scans\n")
+    (written,) = (tmp_path / "killed").iterdir()
+    assert written.stat().st_size > kept
+    assert written.read_bytes() == (tmp_path / "whole" / written.name).read_bytes()
+
+
+def test_a_cluster_writes_the_files_that_this_process_writes(afmid, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    (tmp_path / "water.xyz").write_text(WATER)
+    (tmp_path / "list.smi").write_text("O\nno_smiles\nCO\nCC\n")
+    arguments = ("simulate", "water.xyz", "list.smi", *SHARDS, "--engine", "torch", "--device", "cpu")
+    local = afmid(*arguments, "-o", "local/", cwd=tmp_path)
+    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        address = ("--scheduler", cluster.scheduler_address)
+        there = afmid(*arguments, "-o", "there/", *address, cwd=tmp_path)
+    assert there.stderr.decode() == local.stderr.decode().replace("local/", "there/")
+    names = sorted(path.name for path in (tmp_path / "local").iterdir())
+    assert len(names) == 4
+    for name in names:
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+
+def test_what_is_wrong_with_the_input_is_told_before_an_engine_is_loaded(afmid, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise RuntimeError('loaded')")
+    for arguments in (["nowhere.xyz"], ["benzene", "-o", "/dev/null"], ["benzene", "CC", "-o", "one.npz"]):
+        done = afmid("simulate", *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        assert done.returncode in (1, 2)
+        assert b"loaded" not in done.stderr

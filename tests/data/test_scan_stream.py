@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from afmid import chem
 from afmid.data import scan_stream
 from afmid.data.poses import posed
+from afmid.data.prepare import split_of
 from afmid.data.scan_stream import ScanStream
 from afmid.data.sources import open_sources
 from afmid.errors import DataError
@@ -108,3 +110,32 @@ def test_the_record_says_how_the_molecule_lies(simulator) -> None:
     assert scan.meta["pose"] == {"name": "entropy", "seed": 5, "index": 0}
     embedded = next(iter(open_sources(["CCO"])[0].entries())).load()
     assert_allclose(scan.truth.positions, posed(embedded, "entropy", 5, 0).topmost_at_zero().positions)
+
+
+def test_a_part_of_the_molecules_can_be_taken_across_sources(listed: Path, simulator) -> None:
+    sources = open_sources(["O", str(listed), "N"])
+    whole = list(ScanStream(sources, {"": SMALL}, simulator, "entropy", 1).scans())
+    for first, last in ((0, 1), (0, 3), (1, 4), (3, 13), (12, None)):
+        part = ScanStream(sources, {"": SMALL}, simulator, "entropy", 1, first=first, last=last)
+        scans = list(part.scans())
+        assert list(part.names()) == [entry.name for s in sources for entry in s.entries()][first:last]
+        expected = [(name, scan) for name, scan in whole if first <= scan.meta["pose"]["index"] < (last or 13)]
+        assert [name for name, _ in scans] == [name for name, _ in expected]
+        for (_, scan), (_, other) in zip(scans, expected, strict=True):
+            assert np.array_equal(scan.truth.positions, other.truth.positions)
+
+
+def test_the_record_names_the_split_that_a_pack_would_have(listed: Path, simulator) -> None:
+    scans = dict(ScanStream(open_sources([str(listed)]), {"": SMALL}, simulator, record={"engine": "torch"}).scans())
+    methanol = scans["list-000004"].meta
+    assert methanol["sample"] == {"name": "list-000004", "split": split_of(chem.inchikey("CO")), "source": "list.smi"}
+    assert methanol["engine"] == "torch"
+
+
+def test_large_scans_make_small_blocks() -> None:
+    def block(**changes) -> int:
+        return ScanStream([], {"": SimulationOptions(**changes)}, None).block
+
+    assert block() == 32
+    assert block(pixels=256) == 25
+    assert block(pixels=2048, heights=100) == 1
