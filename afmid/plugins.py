@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import pluggy
 from pydantic import BaseModel, ValidationError
@@ -92,7 +92,7 @@ class Registry:
             hint = f"there {'is' if len(offers) == 1 else 'are'}: {', '.join(offers) or 'none'}"
         raise UsageError(f"no {WORDS[kind]} {name!r}; {hint}")
 
-    def load(self, offer: Engine | Trainer | Identifier | Metric, *arguments: Any) -> Any:
+    def load(self, offer: Augmentation | Engine | Trainer | Identifier | Metric, *arguments: Any) -> Any:
         """Return what the `load` of an offer gives for these arguments.
 
         Raises:
@@ -191,13 +191,18 @@ def installed(only: tuple[str, ...] | None = None) -> Registry:
     return discover(only)
 
 
-def parse_options(offer: Offer, pairs: Iterable[str]) -> BaseModel:
+def parse_options(offer: Offer, pairs: Iterable[str], base: Mapping[str, Any] | None = None) -> BaseModel:
     """Return an offer's options from "key=value" strings: "steps=50", "simulation.pixels=64", "range=0.2,0.5".
+
+    Args:
+        offer: whose options.
+        pairs: what is set.
+        base: values that are set where `pairs` does not set others, inner models as mappings.
 
     Raises:
         UsageError: a key that the offer does not have, or a value out of range; the message says what there is.
     """
-    values: dict[str, Any] = {}
+    values = _beside_defaults(offer.options, base or {})
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
@@ -207,6 +212,16 @@ def parse_options(offer: Offer, pairs: Iterable[str]) -> BaseModel:
         return checked(offer.options, values)
     except UsageError as error:
         raise UsageError(f"{offer.name}: {error}") from error
+
+
+def _beside_defaults(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values, those of an inner model beside its defaults."""
+    values = dict(given)
+    for name, value in given.items():
+        field = model.model_fields.get(name)
+        if field and isinstance(value, Mapping) and (inner := inner_model(field)):
+            values[name] = field.get_default(call_default_factory=True).model_dump() | _beside_defaults(inner, value)
+    return values
 
 
 def _place(values: dict[str, Any], model: type[BaseModel], key: str, value: str) -> None:
@@ -246,12 +261,14 @@ def _problem(error: ValidationError, model: type[BaseModel], spell: Callable[[st
     if not path:
         return what
     key = spell(".".join(path))
-    if isinstance(problem["input"], (Mapping, BaseModel)):  # values that do not go together
-        return f"{key}: {what}"
     if problem["type"] != "extra_forbidden":
+        if isinstance(problem["input"], (Mapping, BaseModel)):  # values that do not go together
+            return f"{key}: {what}"
         return f"{key} is {problem['input']!r}; {what.replace('Input should', 'it should')}"
     for parent in path[:-1]:
-        model = inner_model(model.model_fields[parent]) or model
+        field = model.model_fields[parent]
+        inner = [kind for kind in get_args(field.annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        model = inner_model(field) or next(iter(inner), model)
     near = difflib.get_close_matches(path[-1], model.model_fields, 1)
     known = ", ".join(spell(".".join([*path[:-1], name])) for name in near or model.model_fields)
     return f"no option {key}; {'did you mean' if near else 'there is'}: {known or 'nothing to set'}"

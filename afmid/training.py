@@ -1,7 +1,7 @@
 """The one loop every recipe shares.
 
-A method brings a Task (its network, batches and loss; afmid.offers); this module fits it, keeps a running average of
-its weights, validates, and leaves in the run's folder
+A method brings a Task (its network and loss; afmid.offers) and a feed brings the batches; this module fits the network,
+keeps a running average of its weights, validates, and leaves in the run's folder
 
     recipe.json         every number the run depends on, the data's hash included
     metrics.jsonl       a line per validation
@@ -10,34 +10,55 @@ its weights, validates, and leaves in the run's folder
     best.safetensors    the averaged weights that validated best
 
 A killed run goes on from `last.ckpt` and ends as an undisturbed one would: a step's batch and torch's random numbers
-in it (dropout's) depend on the recipe and the step alone.
+in it (dropout's) depend on the recipe and the step alone. Of several processes (afmid.processes) each fits the same
+network on its own share of the batches; the first validates and writes.
 """
 
 import json
 import logging
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from afmid import __version__
-from afmid.errors import DataError, UsageError
+from afmid import __version__, processes
+from afmid.errors import DataError, PluginError, UsageError
 from afmid.io.atomic import atomic_path
 from afmid.offers import Task
 from afmid.recipe import Recipe
 from afmid.weights import save_safetensors
 
+if TYPE_CHECKING:
+    from afmid.data.examples import Examples
+
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120
+BETA2 = 0.999  # of AdamW
+
+
+class Feed(Protocol):
+    """Where batches come from; afmid.data.feed has the core's own. It leaves torch's global random numbers alone."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the data."""
+
+    def batch(self, step: int) -> "Examples":
+        """Return this process' examples of a step, which depend on the step alone."""
+
+    def validation(self) -> "Sequence[Examples]":
+        """Return the validation's examples in batches."""
 
 
 @dataclass(frozen=True)
@@ -46,135 +67,179 @@ class Progress:
 
     Attributes:
         step, steps: done, and in all.
-        loss: of this step's batch.
+        losses: of this step's batch, by the names of their submodules; "" where it is the whole network.
         rate: scans per second since the run was started or resumed.
-        waiting: share of the time spent on making batches.
-        validation: figures, at the steps that have a validation.
+        waiting: share of the time spent on waiting for batches.
+        validation: figures, at the steps that have a validation, in the process that validates.
     """
 
     step: int
     steps: int
-    loss: float
+    losses: Mapping[str, float]
     rate: float
     waiting: float
-    validation: dict[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses."""
+        return sum(self.losses.values())
 
 
-def fit(task: Task, recipe: Recipe, folder: Path, data: str = "", budget: float = math.inf) -> Generator[Progress]:
-    """Train `task.model` in place and yield after each step; close the iterator to stop with a checkpoint.
+def fit(
+    task: Task,
+    feed: Feed,
+    recipe: Recipe,
+    folder: Path,
+    budget: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+    tensorboard: bool = False,
+) -> Generator[Progress]:
+    """Train `task.model` in place and yield after each step.
+
+    Batches are made in the background, one step ahead.
 
     Args:
-        task: network, batches and loss.
+        task: network and loss.
+        feed: batches.
         recipe: what the run depends on.
         folder: of the run; where it holds a checkpoint of the same recipe and data, the run goes on from there.
-        data: SHA-256 of the training data.
         budget: seconds after which to stop with a validation and a checkpoint; one step is always taken.
+        stop: asked after each step; where it says so, the run stops with a checkpoint.
+        tensorboard: write figures and pictures for TensorBoard into the folder, too; needs the extra `tensorboard`.
 
     Raises:
         UsageError: the folder holds a run of another recipe or other data.
         DataError: the run in the folder is damaged, or the loss or its gradient is no longer finite.
+        PluginError: the task's losses do not name submodules of its network, each with weights of its own.
     """
-    run = _Run(task, recipe, folder, data)
+    run = _Run(task, feed.sha256, recipe, folder)
+    if run.step == recipe.steps:
+        return
     started, waited, first = time.monotonic(), 0.0, run.step
-    saved = started
-    try:
-        over = False
-        while run.step < recipe.steps and not over:
-            before = time.monotonic()
-            batch = task.batch(run.step)
-            waited += time.monotonic() - before
-            loss = run.advance(batch)
-            over = time.monotonic() - started >= budget
-            due = over or run.step % recipe.validate_every == 0 or run.step == recipe.steps
-            run.whole = not due  # a validation that is broken off is done again, from the checkpoint before it
-            validation = run.validate() if due else {}
-            run.whole = True
-            if due or time.monotonic() - saved > CHECKPOINT_SECONDS:
+    saved, over = started, False
+    shown = tensorboard and run.writes
+    with _background(run.device) as background, _board(folder, run.step) if shown else nullcontext() as board:
+        coming = background.submit(feed.batch, run.step)
+        validation = background.submit(feed.validation) if run.writes else None
+        while not over:
+            asked = time.monotonic()
+            batch = coming.result()
+            waited += time.monotonic() - asked
+            if run.step + 1 < recipe.steps:
+                coming = background.submit(feed.batch, run.step + 1)
+            losses = run.advance(batch)
+            stopped, late = processes.any_of(stop(), time.monotonic() - started >= budget)
+            last = late or run.step == recipe.steps
+            over = stopped or last
+            due = last or run.step % recipe.validate_every == 0
+            figures = run.validate(validation.result()) if due and validation else {}
+            if run.writes and (due or over or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 run.save()
                 saved = time.monotonic()
             elapsed = time.monotonic() - started
             rate = (run.step - first) * recipe.batch / elapsed
-            yield Progress(run.step, recipe.steps, loss, rate, waited / elapsed, validation)
+            progress = Progress(run.step, recipe.steps, losses, rate, waited / elapsed, figures)
+            if board:
+                board(progress)
+            yield progress
+        processes.any_of(False)  # the others wait until the first has validated and saved
+
+
+@contextmanager
+def _background(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Yield one thread, since a simulator serves one at a time, that uses the same GPU as this one."""
+    use = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    pool = ThreadPoolExecutor(1, initializer=use)
+    try:
+        yield pool
     finally:
-        if run.whole and run.step > run.saved:
-            run.save()
+        pool.shutdown(cancel_futures=True)
 
 
 class _Run:
     """The state of a run, on disk and in memory."""
 
-    def __init__(self, task: Task, recipe: Recipe, folder: Path, data: str):
-        self.task, self.recipe, self.folder, self.data = task, recipe, folder, data
+    def __init__(self, task: Task, data: str, recipe: Recipe, folder: Path):
+        self.task, self.data, self.recipe, self.folder = task, data, recipe, folder
         self.model = task.model
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=0)
-        self.averaged = AveragedModel(self.model, avg_fn=partial(_average, recipe.average), use_buffers=True)
-        self.step, self.saved, self.best, self.seconds = 0, 0, math.inf, 0.0
-        self.whole = True  # False in the middle of a step and after one that failed: nothing to be saved
+        self.device = next(self.model.parameters()).device
+        self.writes = processes.rank() == 0
         self.draws = True
+        processes.take_first([*self.model.parameters(), *self.model.buffers()])
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), betas=(recipe.beta1, BETA2), weight_decay=recipe.weight_decay
+        )
+        self.averaged = AveragedModel(self.model, avg_fn=partial(_average, recipe.average), use_buffers=True)
+        self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._resumed = time.monotonic()
-        (folder / "pictures").mkdir(parents=True, exist_ok=True)
-        self._check_recipe({"recipe": recipe.model_dump(mode="json"), "data_sha256": data})
-        if (folder / "last.ckpt").exists():
-            self._load()
-        self._trim_metrics()
+        state = processes.first(self._open)
+        if state and not self.writes:
+            self._restore(state)
 
-    def advance(self, batch: Any) -> float:
-        """Take one optimizer step and return its loss."""
+    def advance(self, batch: "Examples") -> dict[str, float]:
+        """Take one optimizer step and return the losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * _schedule(self.step, self.recipe)
-        torch.manual_seed(_seed(self.recipe.seed, self.step))
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        self.whole = False
-        try:
-            loss = self._differentiate(batch)
-        except KeyboardInterrupt:  # of what is saved only buffers may have moved, such as running means
-            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-            self.whole = True
-            raise
+        torch.manual_seed(_seed(self.recipe.seed, self.step, processes.rank()))
+        losses = self._differentiate(batch)
         self.optimizer.step()
+        processes.take_first(list(self.model.buffers()))
         self.averaged.update_parameters(self.model)
         self.step += 1
-        self.whole = True
-        return loss
+        return losses
 
-    def _differentiate(self, batch: Any) -> float:
-        """Return the loss of a batch and leave its clipped gradient in the model."""
+    def _differentiate(self, batch: "Examples") -> dict[str, float]:
+        """Return the losses of a batch and leave their clipped gradients in the model."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.task.loss(self.model, batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DataError(f"the loss is {value} at step {self.step}; try a lower learning_rate")
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
-        if not math.isfinite(norm):
-            raise DataError(f"the gradient is {norm} at step {self.step}; try a lower learning_rate")
-        return value
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            loss = self.task.loss(self.model, batch)
+        losses = {"": loss} if isinstance(loss, Tensor) else dict(loss)
+        weights = _weights(self.model, losses)
+        for name, loss in losses.items():  # the graphs of several may share nodes
+            loss.backward(inputs=weights[name], retain_graph=len(losses) > 1)  # type: ignore[no-untyped-call]
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        processes.average([*(_gradient(weight) for group in weights.values() for weight in group), values])
+        figures = dict(zip(losses, values.tolist(), strict=True))
+        for name, value in figures.items():
+            self._check_finite(f"loss {name}".strip(), value)
+            norm = float(nn.utils.clip_grad_norm_(weights[name], self.recipe.clip))
+            self._check_finite(f"gradient {name}".strip(), norm)
+        return figures
 
-    def validate(self) -> dict[str, float]:
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DataError(f"the {what} is {value} at step {self.step}; try a lower learning_rate")
+
+    def validate(self, batches: "Sequence[Examples]") -> dict[str, float]:
         """Validate the averaged weights, keep them where they are the best so far, and record the figures."""
         model = self.averaged.module.eval()
         with torch.inference_mode():
-            figures = {name: value for name, value in self.task.validate(model).items() if math.isfinite(value)}
-            self._picture(model)
-        if figures.get("loss", math.inf) < self.best:
-            self.best = figures["loss"]
-            record = {"step": str(self.step), "recipe": self.recipe.model_dump_json(), "data_sha256": self.data}
-            metadata = {**self.task.metadata(model), **record, "afmid": __version__, "torch": str(torch.__version__)}
-            save_safetensors(model.state_dict(), metadata, self.folder / "best.safetensors")
+            validated = self.task.validate(model, batches)
+            figures = {name: value for name, value in validated.items() if math.isfinite(value)}
+            self._picture(model, batches)
+            if figures.get("loss", math.inf) < self.best:
+                self.best = figures["loss"]
+                self._keep(model, batches)
         row = {"step": self.step, "seconds": round(self._elapsed(), 1), **figures}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         return figures
 
-    def _picture(self, model: torch.nn.Module) -> None:
+    def _picture(self, model: nn.Module, batches: "Sequence[Examples]") -> None:
         if self.draws:
             try:
-                self.task.picture(model, self.folder / "pictures" / f"{self.step:07d}.png")
+                self.task.picture(model, batches[0], _picture_file(self.folder, self.step))
             except ImportError as error:
                 self.draws = False
                 log.info("no pictures of the training are drawn: %s", error)
+
+    def _keep(self, model: nn.Module, batches: "Sequence[Examples]") -> None:
+        record = {"step": str(self.step), "recipe": self.recipe.model_dump_json(), "data_sha256": self.data}
+        made_by = {"afmid": __version__, "torch": str(torch.__version__)}
+        metadata = {**self.task.metadata(model, batches), **record, **made_by}
+        save_safetensors(model.state_dict(), metadata, self.folder / "best.safetensors")
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -186,21 +251,34 @@ class _Run:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with atomic_path(self.folder / "last.ckpt") as path:
+        with atomic_path(self._checkpoint) as path:
             torch.save(state, path)
-        self.saved = self.step
 
-    def _load(self) -> None:
-        path = self.folder / "last.ckpt"
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.averaged.load_state_dict(state["averaged"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = self.saved = int(state["step"])
-            self.best, self.seconds = float(state["best"]), float(state["seconds"])
-        except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
-            raise DataError(f"{path}: no checkpoint of this recipe ({error}); --force starts anew") from error
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    def _open(self) -> dict[str, Any] | None:
+        """Make the folder, or check that it holds this run; go to its checkpoint and return it where there is one."""
+        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
+        self._check_recipe({"recipe": self.recipe.model_dump(mode="json"), "data_sha256": self.data})
+        state: dict[str, Any] | None = None
+        if self._checkpoint.exists():
+            try:
+                state = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+                self._restore(state)
+            except Exception as error:  # torch.load raises whatever a damaged file makes it stumble over
+                what = f"{self._checkpoint}: no checkpoint of this recipe"
+                raise DataError(f"{what} ({error}); --force starts anew") from error
+        self._trim_metrics()
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+        self.best, self.seconds = float(state["best"]), float(state["seconds"])
 
     def _trim_metrics(self) -> None:
         """Drop cut lines, and those after this step: a kill may have come between a validation and its checkpoint."""
@@ -217,8 +295,10 @@ class _Run:
                 fresh.write_text(json.dumps(record, indent=1) + "\n")
             return
         try:
-            old, new = ({"data": r["data_sha256"], **r["recipe"]} for r in (json.loads(path.read_text()), record))
-        except (ValueError, TypeError, KeyError) as error:
+            old, new = (
+                {"data": r["data_sha256"], **_flat(r["recipe"])} for r in (json.loads(path.read_text()), record)
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path}: no recipe of a run ({error}); --force starts anew") from error
         if changed := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
             key = changed[0]
@@ -231,6 +311,34 @@ class _Run:
         return self.seconds + time.monotonic() - self._resumed
 
 
+def _weights(model: nn.Module, losses: Mapping[str, Tensor]) -> dict[str, list[nn.Parameter]]:
+    """Return the weights that each loss moves.
+
+    Raises:
+        PluginError: a loss that names no submodule with weights, or two that share a weight.
+    """
+    groups: dict[str, list[nn.Parameter]] = {}
+    owner: dict[int, str] = {}
+    for name in losses:
+        module = getattr(model, name, None) if name else model
+        weights = list(module.parameters()) if isinstance(module, nn.Module) else []
+        groups[name] = [weight for weight in weights if weight.requires_grad]
+        if not groups[name]:
+            there = ", ".join(child for child, _ in model.named_children())
+            raise PluginError(f"a loss is named {name!r}, which is no submodule with weights; there are: {there}")
+        for weight in groups[name]:
+            if (other := owner.setdefault(id(weight), name)) != name:
+                raise PluginError(f"the submodules {other!r} and {name!r} share weights; each loss needs its own")
+    return groups
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    """Return the gradient of a weight, which is zero where the loss does not depend on it."""
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
+
+
 def _average(decay: float, averaged: Tensor, current: Tensor, count: int | Tensor) -> Tensor:
     """Return the running average of a weight; it forgets faster at first, so that the initial weights fade at once."""
     if not averaged.is_floating_point():  # such as BatchNorm's count of batches
@@ -238,9 +346,17 @@ def _average(decay: float, averaged: Tensor, current: Tensor, count: int | Tenso
     return torch.lerp(current, averaged, min(decay, (1 + int(count)) / (10 + int(count))))
 
 
-def _seed(seed: int, step: int) -> int:
-    """Return a seed of torch's own random numbers in a step."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+def _seed(*numbers: int) -> int:
+    """Return a seed of torch's own random numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, by "outer.inner"."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def _step_of(line: str) -> float:
@@ -257,3 +373,34 @@ def _schedule(step: int, recipe: Recipe) -> float:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
     return (1 + math.cos(math.pi * done)) / 2
+
+
+def _picture_file(folder: Path, step: int) -> Path:
+    return folder / "pictures" / f"{step:07d}.png"
+
+
+@contextmanager
+def _board(folder: Path, step: int) -> Iterator[Callable[[Progress], None]]:
+    """Yield what shows progress in TensorBoard, from which what came after `step` is dropped."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+
+        def write(progress: Progress) -> None:
+            figures = {"scans per second": progress.rate, "share of waiting": progress.waiting, "loss": progress.loss}
+            if len(progress.losses) > 1:
+                figures |= {f"loss/{name}": value for name, value in progress.losses.items()}
+            figures |= {f"validation/{name}": value for name, value in progress.validation.items()}
+            for name, value in figures.items():
+                writer.add_scalar(name, value, progress.step)
+            picture = _picture_file(folder, progress.step)
+            if progress.validation and picture.exists():
+                png = picture.read_bytes()
+                width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
+                image = Summary.Image(width=width, height=height, encoded_image_string=png)
+                summary = Summary(value=[Summary.Value(tag="predictions", image=image)])
+                writer.file_writer.add_summary(summary, progress.step)
+                writer.flush()
+
+        yield write

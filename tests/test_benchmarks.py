@@ -24,3 +24,12 @@ def test_gradients_are_measured():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| eager |" in done.stdout
+
+
+def test_training_is_measured():
+    small = ("--molecules", "10", "--batch", "2", "--steps", "2", "--seconds", "0", "--engine", "torch")
+    grid = ("--set", "simulation.size=4", "--set", "simulation.pixels=32", "--set", "validation_scans=1")
+    command = [sys.executable, BENCHMARKS / "training.py", *small, *grid]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| train descriptor, 2 steps for each scan |" in done.stdout

@@ -4,7 +4,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from afmid import Molecule
+from afmid.data.pack import concatenate, write_pack
 
 METADATA = "Metadata-Version: 2.1\nName: afmid-stranger\nVersion: 1.0\n"
 SMALL = ("--pixels", "24", "--heights", "2")
@@ -20,6 +24,17 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (record / "METADATA").write_text(METADATA)
     (record / "entry_points.txt").write_text("[afmid]\nstranger = stranger\n")
     return {"PYTHONPATH": str(site), "AFMID_PLUGINS": "stranger"}
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A molecule pack of water and formaldehyde, roughly, in both splits of a training."""
+    water = Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]))
+    planar = np.array([[0, 0, 0], [1.2, 0, 0], [-0.6, 0.9, 0], [-0.6, -0.9, 0]])
+    formaldehyde = Molecule(np.array([6, 8, 1, 1]), planar)
+    path = tmp_path_factory.mktemp("pack") / "pack.npz"
+    write_pack(concatenate([[water], [formaldehyde], [water]], ["made up"] * 3, ["train", "train", "val"], {}), path)
+    return path
 
 
 @pytest.fixture(scope="session")

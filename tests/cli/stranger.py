@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from afmid import Atom, DataError, Identification, Identifier, Map, Metric, Trainer, hookimpl
-from afmid.recipe import Recipe
+from afmid.recipe import Recipe, Step, augmentations
+from afmid.simulate import SimulationOptions
 
 
 class Options(BaseModel, extra="forbid"):
@@ -55,36 +56,48 @@ class Mapper:
 
 
 class LineRecipe(Recipe):
-    """A short run."""
+    """A short run on small scans."""
 
     steps: int = Field(60, ge=1, description="optimizer steps")
+    batch: int = Field(4, ge=1, description="scans in a step")
     validate_every: int = Field(20, ge=1, description="steps between validations")
-    pause: float = Field(0.0, ge=0, description="wait before each batch, s")
+    validation_scans: int = Field(4, ge=1, description="scans in a validation")
+    simulation: SimulationOptions = Field(
+        SimulationOptions(size=6, pixels=8, heights=2), description="the scans' grid, tip and cantilever"
+    )
+    augment: tuple[Step, ...] = Field(augmentations("noise", "normalise"), description="augmentations in their order")
+    pause: float = Field(0.0, ge=0, description="wait before each step, s")
 
 
-def _load_line(recipe: LineRecipe, pack: Any, device: str) -> Any:
+def _load_line(recipe: LineRecipe, device: str) -> Any:
     import time
 
     import torch
 
     class Line:
-        model = torch.nn.Linear(1, 1)
+        """Learns y = 2 x + 1, where x is the first pixel."""
 
-        def batch(self, step: int) -> Any:
+        def __init__(self) -> None:
+            torch.manual_seed(recipe.seed)
+            self.model = torch.nn.Linear(1, 1).to(device)
+
+        def maps(self, examples: Any) -> Any:
+            return examples.df.new_empty(len(examples), 0, *examples.df.shape[1:3])
+
+        def loss(self, model: Any, examples: Any) -> Any:
             time.sleep(recipe.pause)
-            x = torch.rand(recipe.batch, 1, generator=torch.Generator().manual_seed(step))
-            return x, 2 * x + 1
+            x = examples.df.flatten(1)[:, :1]
+            return (model(x) - 2 * x - 1).square().mean()
 
-        def loss(self, model: Any, batch: Any) -> Any:
-            return (model(batch[0]) - batch[1]).square().mean()
+        def validate(self, model: Any, batches: Any) -> dict[str, float]:
+            return {"loss": float(sum(self.loss(model, examples) for examples in batches))}
 
-        def validate(self, model: Any) -> dict[str, float]:
-            return {"loss": float(self.loss(model, self.batch(-1 % 2**31)))}
+        def picture(self, model: Any, examples: Any, path: Path) -> None:
+            from matplotlib.figure import Figure
 
-        def picture(self, model: Any, path: Path) -> None:
-            path.write_bytes(b"")
+            Figure().savefig(path, dpi=10)
 
-        def metadata(self, model: Any) -> dict[str, str]:
+        def metadata(self, model: Any, batches: Any) -> dict[str, str]:
             return {"method": "line", "architecture": "line", "version": "1.0", "config": json.dumps({})}
 
     return Line()

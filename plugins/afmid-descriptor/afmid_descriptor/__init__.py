@@ -58,10 +58,10 @@ def _load_method(weights: Path | None, device: str) -> Any:
     return load(weights, device)
 
 
-def _load_task(recipe: Any, pack: Any, device: str) -> Any:
+def _load_task(recipe: Any, device: str) -> Any:
     from afmid_descriptor.recipe import load
 
-    return load(recipe, pack, device)
+    return load(recipe, device)
 
 
 def _load_metric() -> Any:

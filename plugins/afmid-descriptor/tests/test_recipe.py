@@ -1,28 +1,30 @@
 """A training run in the small: scans made on the fly, learnt from, and the weights read back."""
 
 import json
-from dataclasses import replace
 from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from afmid import DataError, Trainer
+from afmid import Trainer
+from afmid.data.feed import open_feed
 from afmid.data.pack import concatenate
 from afmid.errors import UsageError
 from afmid.molecule import Molecule
 from afmid.plugins import installed, parse_options
+from afmid.recipe import Step, augmentations
 from afmid.training import fit
 from afmid.weights import read_safetensors
 from afmid_descriptor.model import BRANCHES, HEIGHTS, STRIDE, DescriptorCNN
 from afmid_descriptor.options import GRID, MULTIPLE, DescriptorRecipe
-from afmid_descriptor.recipe import Batch, DescriptorTask, load
-from afmid_descriptor.stack import PIXEL, STEP
+from afmid_descriptor.recipe import DescriptorTask, load
+from afmid_descriptor.stack import PIXEL, STEP, fill_heights
 
 SMALL = {
-    "simulation": {"pixels": 32, "size": 4.0}, "ranges": {"offset": 0.5},
-    "batch": 3, "validation_scans": 4, "steps": 40, "validate_every": 20, "warmup": 5, "compile": False,
+    "simulation": {"pixels": 32, "size": 4.0},
+    "batch": 3, "validation_scans": 4, "steps": 40, "validate_every": 20, "warmup": 5,
 }  # fmt: skip
 RECIPE = DescriptorRecipe(**SMALL)
 
@@ -37,42 +39,39 @@ def pack():
     return concatenate([[water], [formaldehyde], [chloride], [water]], [""] * 4, ["train", "train", "val", "val"], {})
 
 
-def test_a_batch_is_normalised_aligned_and_depends_on_the_step_alone(pack):
-    task = load(RECIPE, pack, "cpu")
-    batch, again = task.batch(3), load(RECIPE, pack, "cpu").batch(3)
-    assert batch.df.shape == (3, 32, 32, 10)
+def feed_of(recipe, pack):
+    return open_feed(pack, recipe, load(recipe, "cpu").maps, "cpu", installed(()))
+
+
+def test_a_batch_is_normalised_and_its_maps_are_those_of_its_atoms(pack):
+    clean = DescriptorRecipe(**{**SMALL, "augment": augmentations("flip", "normalise")})
+    batch = feed_of(clean, pack).batch(3)
+    assert batch.df.shape == (3, 32, 32, HEIGHTS)
+    torch.testing.assert_close(batch.df.mean((1, 2)), torch.zeros(3, 10), atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.df.square().mean((1, 2)), torch.ones(3, 10), atol=1e-4, rtol=0)
+    torch.testing.assert_close(batch.maps, load(clean, "cpu").maps(batch), atol=1e-3, rtol=0)
     assert batch.maps.shape == (3, len(BRANCHES), 32, 32)
-    assert torch.equal(batch.df, again.df)
-    assert torch.equal(batch.maps, again.maps)
-    assert not torch.equal(batch.df, task.batch(4).df)
-    clean = load(DescriptorRecipe(**{**SMALL, "cut": 0}), pack, "cpu").batch(0).df
-    torch.testing.assert_close(clean.mean((1, 2)), torch.zeros(3, 10), atol=1e-5, rtol=0)
-    torch.testing.assert_close(clean.square().mean((1, 2)), torch.ones(3, 10), atol=1e-4, rtol=0)
 
 
-def test_missing_images_are_the_farthest_repeated(pack):
-    quiet = {**SMALL, "noise": 0, "drifted": 0, "cut": 0}
-    whole = load(DescriptorRecipe(**quiet, fewer=0), pack, "cpu").batch(1).df
-    fewer = load(DescriptorRecipe(**quiet, fewer=1, fewest=9), pack, "cpu").batch(1).df
-    torch.testing.assert_close(fewer[..., 0], fewer[..., 1])
-    assert not torch.allclose(whole[..., 0], whole[..., 1], atol=1e-4)
-
-
-def test_validation_scans_are_never_trained_on(pack):
-    task = load(RECIPE, pack, "cpu")
-    assert not set(task.train) & set(task.val)
-    assert sum(len(batch.df) for batch in task._validation) == 4
+def test_missing_images_are_the_farthest_repeated_as_they_are_when_identifying(pack):
+    missing = Step(name="missing-heights", options={"fill": "repeat", "fewest": 4})
+    df = feed_of(DescriptorRecipe(**{**SMALL, "batch": 12, "augment": (missing,)}), pack).batch(1).df
+    kept = [HEIGHTS - int((stack == stack[..., :1]).all((0, 1)).sum()) + 1 for stack in df]
+    assert len(set(kept)) > 1
+    assert all(4 <= number <= HEIGHTS for number in kept)
+    for stack, number in zip(df, kept, strict=True):
+        torch.testing.assert_close(fill_heights(stack[None, ..., HEIGHTS - number :])[0], stack)
 
 
 def test_the_loss_is_the_published_one():
     prediction, truth = torch.rand(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
     disks, spheres, height = (prediction - truth).square().mean((0, 2, 3))
-    loss = DescriptorTask.loss(None, torch.nn.Identity(), Batch(prediction, truth))
+    loss = DescriptorTask.loss(None, torch.nn.Identity(), SimpleNamespace(df=prediction, maps=truth))
     assert loss == pytest.approx(float(20 * disks + 0.2 * spheres + 0.1 * height))
 
 
 def test_forty_steps_learn_something_and_the_weights_say_what_they_are(pack, tmp_path):
-    progress = list(fit(load(RECIPE, pack, "cpu"), RECIPE, tmp_path, pack.sha256))
+    progress = list(fit(load(RECIPE, "cpu"), feed_of(RECIPE, pack), RECIPE, tmp_path))
     first = float(np.mean([p.loss for p in progress[:5]]))
     assert np.mean([p.loss for p in progress[-5:]]) < 0.9 * first
     assert set(progress[-1].validation) >= {"loss", "disks_mse", "spheres_correlation"}
@@ -83,15 +82,9 @@ def test_forty_steps_learn_something_and_the_weights_say_what_they_are(pack, tmp
 
 
 def test_validation_scans_that_settle_no_confidence_leave_it_out(pack):
-    task = load(RECIPE, pack, "cpu")  # untrained, it finds no atom
-    assert sorted(task.metadata(task.model)) == ["architecture", "config", "method", "version"]
-
-
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_a_list_without_a_split_is_refused_in_words(pack, split):
-    short = replace(pack, split=tuple("test" if name == split else name for name in pack.split))
-    with pytest.raises(DataError, match=f"none of the 4 molecules is in the split '{split}', .*--limit"):
-        load(RECIPE, short, "cpu")
+    task = load(RECIPE, "cpu")  # untrained, it finds no atom
+    told = task.metadata(task.model, feed_of(RECIPE, pack).validation())
+    assert sorted(told) == ["architecture", "config", "method", "version"]
 
 
 def test_the_grid_of_the_recipe_is_that_of_the_network():
@@ -109,18 +102,13 @@ def test_the_recipe_of_the_shipped_weights_is_still_one():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["simulation.lateral_stiffness=0.3"], "lateral_stiffness is drawn .*; set ranges.stiffness instead"),
-        (["simulation.charge=-0.1"], "simulation.charge is drawn anew for each scan; set ranges.charge instead"),
-        (["simulation.quadrupole=0"], "set ranges.quadrupole instead"),
-        (["simulation.tilt_x=0.1"], "simulation.tilt_x is drawn anew for each scan; set ranges.tilt instead"),
-        (["simulation.tilt_y=0.1"], "set ranges.tilt instead"),
+        (["simulation.charge=-0.1"], "simulation.charge is drawn anew for each scan; set scenes.charge instead"),
         (["simulation.tip=Xe"], "simulation.tip is Xe; the descriptor network is made for CO"),
         (["simulation.step=0.2"], "simulation.step is 0.2; the descriptor network is made for 0.1"),
         (["simulation.heights=3"], "simulation.heights is 3; the descriptor network is made for 10"),
         (["simulation.pixels=64"], "64 pixels over 16 Å; .* of 0.125 Å, a multiple of 8 of them: set .* 8 times"),
         (["simulation.size=4.5", "simulation.pixels=36"], "36 pixels over 4.5 Å; .* a multiple of 8 of them"),
-        (["ranges.stiffness=0.5,0.2"], r"ranges.stiffness is \['0.5', '0.2'\]; it should be the lower and the upper"),
-        (["fewest=10"], "fewest is '10'; it should be less than or equal to 9"),
+        (["scenes.stiffness=0.5,0.2"], r"scenes.stiffness is \['0.5', '0.2'\]; it should be the lower and the upper"),
     ],
 )
 def test_what_training_would_not_respect_is_refused_before_it_begins(settings, message):
@@ -130,5 +118,5 @@ def test_what_training_would_not_respect_is_refused_before_it_begins(settings, m
 
 def test_a_smaller_window_of_the_same_pixels_is_welcome():
     trainer = installed(("descriptor",)).get(Trainer, "descriptor")
-    recipe = parse_options(trainer, ["simulation.size=12", "simulation.pixels=96", "ranges.stiffness=0.2,0.2"])
+    recipe = parse_options(trainer, ["simulation.size=12", "simulation.pixels=96", "scenes.stiffness=0.2,0.2"])
     assert recipe.simulation.pixels == 96

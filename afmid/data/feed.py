@@ -1,0 +1,295 @@
+"""What a training run learns from: scans drawn and simulated as they are needed, or stored ones, made to look measured.
+
+A batch depends on the recipe, its step and the process alone, and so does the validation: a run that was stopped goes
+on with the batches that it would have had.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from afmid.data.examples import Examples
+from afmid.data.pack import MoleculePack
+from afmid.data.resample import on_grid
+from afmid.data.scan_set import ScanSet
+from afmid.data.scenes import draw_amplitude, draw_scenes
+from afmid.errors import DataError
+from afmid.offers import Augment, Augmentation, Simulator, Targets
+from afmid.plugins import checked
+from afmid.recipe import Recipe
+from afmid.scan import Scan
+from afmid.simulate.scan_simulation import load_engine
+from afmid.simulate.scene import Scenes
+
+if TYPE_CHECKING:
+    from afmid.plugins import Registry
+
+log = logging.getLogger(__name__)
+
+AMPLITUDES = 4  # different ones in a batch: an engine gives all scenes of a call the same
+VALIDATION = 2**32  # draws of the training stay below, those of the validation begin here
+MOST_CORRUPT = 100  # stored scans in a row that cannot be read
+SIMULATED, AUGMENTED = 0, 1  # what a seed is for
+
+Maps = Callable[[Examples], Tensor]
+
+
+class Source(Protocol):
+    """Where examples come from."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the data."""
+
+    def examples(self, split: str, size: int, rng: np.random.Generator) -> Examples:
+        """Return examples of a split as they come, without maps; what is drawn depends on `rng` alone."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Scans of the molecules of a pack in drawn poses under drawn tips, simulated as they are needed.
+
+    Attributes:
+        pack: the molecules.
+        recipe: the grid, and what poses and tips are drawn from.
+        simulator: what `load_engine` returns.
+        device: where the examples go.
+
+    Raises:
+        DataError: no molecules to train on, or none to validate with.
+    """
+
+    pack: MoleculePack
+    recipe: Recipe
+    simulator: Simulator
+    device: str
+
+    def __post_init__(self) -> None:
+        for split in ("train", "val"):
+            if not len(self.pack.conformers(split)):
+                raise DataError(_lacks(split, f"{len(self.pack)} molecules"))
+
+    @property
+    def sha256(self) -> str:
+        """Of the pack."""
+        return self.pack.sha256
+
+    def examples(self, split: str, size: int, rng: np.random.Generator) -> Examples:
+        """Return scans of drawn molecules; a few amplitudes share a batch."""
+        conformers = rng.choice(self.pack.conformers(split), size)
+        groups = [
+            self._simulated(part, draw_amplitude(self.recipe.scenes, rng), rng)
+            for part in np.array_split(conformers, AMPLITUDES)
+            if len(part)
+        ]
+        return Examples.joined(groups)
+
+    @torch.no_grad()
+    def _simulated(self, conformers: NDArray[np.int64], amplitude: float, rng: np.random.Generator) -> Examples:
+        options = self.recipe.simulation.model_copy(update={"amplitude": amplitude})
+        scenes = draw_scenes(self.pack, conformers, options, self.recipe.scenes, rng)
+        df = self.simulator.images(scenes, options.weights()).values[..., -options.heights :]
+        return _of_scenes(scenes, df.to(self.device, torch.float32))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Scans that were simulated before, of whatever kind, brought to the recipe's grid.
+
+    Attributes:
+        scans: with their molecules.
+        recipe: the grid; what it draws else was drawn when they were made.
+        device: where the examples go.
+
+    Raises:
+        DataError: no scans to train on, or none to validate with.
+    """
+
+    scans: ScanSet
+    recipe: Recipe
+    device: str
+    corrupt: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for split in ("train", "val"):
+            if not len(self.scans.of_split(split)):
+                raise DataError(_lacks(split, f"{len(self.scans)} scans"))
+
+    @property
+    def sha256(self) -> str:
+        """Of the set."""
+        return self.scans.sha256
+
+    def examples(self, split: str, size: int, rng: np.random.Generator) -> Examples:
+        """Return drawn scans; another is drawn for each that cannot be read."""
+        good = self._good(split, rng)
+        return Examples.joined([self._example(next(good), rng) for _ in range(size)])
+
+    def _good(self, split: str, rng: np.random.Generator) -> Iterator[Scan]:
+        indices, failures = self.scans.of_split(split), 0
+        while failures < MOST_CORRUPT:
+            index = int(rng.choice(indices))
+            try:
+                scan = self.scans[index]
+                if scan.truth is None:
+                    raise DataError(f"{self.scans.names[index]}: does not hold the true molecule")
+            except DataError as error:
+                failures += 1
+                if index not in self.corrupt:
+                    self.corrupt.add(index)
+                    log.warning("left out: %s (so far %d of %d scans)", error, len(self.corrupt), len(self.scans))
+                continue
+            failures = 0
+            yield scan
+        raise DataError(f"{MOST_CORRUPT} scans in a row cannot be read; the last: {self.scans.names[index]}")
+
+    def _example(self, scan: Scan, rng: np.random.Generator) -> Examples:
+        """Return a scan on the recipe's grid, which lies anywhere in it, or around it where it is the larger."""
+        grid = self.recipe.simulation
+        room = np.array([np.ptp(axis) + axis[1] - axis[0] - grid.size for axis in (scan.x, scan.y)])
+        shift = rng.uniform(-0.5, 0.5, 2) * np.maximum(room, 0)
+        centre = np.array([scan.x.mean(), scan.y.mean()]) + shift
+        scan = on_grid(scan, grid.size, grid.pixels, grid.heights, grid.step, (float(centre[0]), float(centre[1])))
+        return Examples.of(scan, self.device)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The batches of a training run and its validation.
+
+    Attributes:
+        source: where the scans come from.
+        recipe: the run's.
+        maps: the task's images of the examples' molecules.
+        augment: the recipe's augmentations, each with the share of the scans that it is applied to.
+        device: of the examples.
+        rank, world: which process of how many this is; each takes an equal share of the recipe's batch.
+    """
+
+    source: Source
+    recipe: Recipe
+    maps: Maps
+    augment: Sequence[tuple[Augment, float]]
+    device: str
+    rank: int = 0
+    world: int = 1
+    _last: dict[int, Examples] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.recipe.batch % self.world:
+            raise DataError(f"a batch of {self.recipe.batch} scans cannot be shared by {self.world} processes evenly")
+
+    @property
+    def sha256(self) -> str:
+        """Of the data."""
+        return self.source.sha256
+
+    def batch(self, step: int) -> Examples:
+        """Return this process' share of the examples of a step."""
+        draw = step // self.recipe.reuse
+        if draw not in self._last:
+            self._last.clear()
+            self._last[draw] = self._examples("train", draw, self.recipe.batch // self.world)
+        return self.measured(self._last[draw], step)
+
+    def validation(self) -> list[Examples]:
+        """Return the validation's examples in batches: the same in any run and process."""
+        size, count = self.recipe.batch, self.recipe.validation_scans
+        return [
+            self.measured(self._examples("val", VALIDATION + start, min(size, count - start)), VALIDATION + start)
+            for start in range(0, count, size)
+        ]
+
+    def _examples(self, split: str, draw: int, size: int) -> Examples:
+        examples = self.source.examples(split, size, np.random.default_rng(self._key(draw, SIMULATED)))
+        with torch.no_grad():
+            return replace(examples, maps=self.maps(examples))
+
+    @torch.no_grad()
+    def measured(self, examples: Examples, step: int) -> Examples:
+        """Return examples as a microscope would bring them."""
+        seed = int(np.random.SeedSequence(self._key(step, AUGMENTED)).generate_state(1, np.uint64)[0])
+        generator = torch.Generator(self.device).manual_seed(seed)
+        df, targets = examples.df, Targets(examples.maps, examples.points)
+        for augment, share in self.augment:
+            changed = augment(df, targets, generator)
+            if share < 1:
+                chosen = torch.rand(len(df), generator=generator, device=generator.device) < share
+                changed = _where(chosen, changed, (df, targets))
+            df, targets = changed
+        return examples.moved(df, *targets)
+
+    def _key(self, draw: int, purpose: int) -> list[int]:
+        return [self.recipe.seed, draw, purpose, 0 if draw >= VALIDATION else self.rank]
+
+
+def open_feed(
+    data: MoleculePack | ScanSet, recipe: Recipe, maps: Maps, device: str, registry: "Registry",
+    engine: str = "auto", pairs: Sequence[str] = (), rank: int = 0, world: int = 1,
+) -> Feed:  # fmt: skip
+    """Return what a run learns from.
+
+    Args:
+        data: molecules, or scans of molecules.
+        recipe: the run's.
+        maps: see Feed.
+        device: where the network is trained.
+        registry: the plugins, for engines and augmentations.
+        engine, pairs: what simulates, and its options: see `load_engine`.
+        rank, world: see Feed.
+
+    Raises:
+        UsageError: no engine or augmentation of a name, or an option that it does not have.
+        DataError: nothing to train on or to validate with.
+    """
+    steps = [(registry.get(Augmentation, step.name), step) for step in recipe.augment]
+    augment = [(registry.load(offer, checked(offer.options, step.options)), step.probability) for offer, step in steps]
+    source: Source
+    if isinstance(data, ScanSet):
+        source = Stored(data, recipe, device)
+    else:
+        source = Simulated(data, recipe, load_engine(engine, device, pairs, registry)[1], device)
+    return Feed(source, recipe, maps, augment, device, rank, world)
+
+
+def _of_scenes(scenes: Scenes, df: Tensor) -> Examples:
+    def real(values: NDArray[np.float64]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=df.device)
+
+    def whole(values: NDArray[np.int64]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=df.device)
+
+    return Examples(
+        df=df,
+        maps=df.new_empty(len(df), 0, *df.shape[1:3]),
+        numbers=whole(scenes.numbers),
+        positions=real(scenes.positions),
+        charges=real(scenes.charges),
+        bonds=whole(scenes.bonds),
+        orders=real(scenes.orders),
+        x=real(scenes.x),
+        y=real(scenes.y),
+        z=real(scenes.z[:, -df.shape[3] :]),
+    )
+
+
+def _where(chosen: Tensor, new: tuple[Tensor, Targets], old: tuple[Tensor, Targets]) -> tuple[Tensor, Targets]:
+    """Return what was changed of the `chosen` examples, bool (B,), and the others as they were."""
+
+    def pick(changed: Tensor, before: Tensor) -> Tensor:
+        return torch.where(chosen.to(before.device).view(-1, *[1] * (before.ndim - 1)), changed, before)
+
+    return pick(new[0], old[0]), Targets(pick(new[1].maps, old[1].maps), pick(new[1].points, old[1].points))
+
+
+def _lacks(split: str, what: str) -> str:
+    return (
+        f"none of the {what} is in the split {split!r}, which training needs; "
+        "give more molecules (a longer list, a higher --limit), or name their splits in the list's column 'split'"
+    )
