@@ -26,11 +26,12 @@ scores: $(VENV)/installed
 	$(BIN)/python -c "$(NAMES)" | xargs -d '\n' $(BIN)/afmid simulate -o demo/named/ --size 24 --pixels 192 --force
 	$(BIN)/afmid evaluate demo/named/*.npz
 
-# How fast the simulation is, beside ppafm: writes the tables of docs/reference/benchmarks.md. Keep the machine quiet.
+# How fast simulation, beside ppafm, and training are: writes the tables of docs/reference/benchmarks.md. Keep the machine quiet.
 benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/simulate.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/scaling.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/gradient.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/training.py --page docs/reference/benchmarks.md
 
 $(VENV)/installed: $(SOURCES)
 	@echo "installing afmid into $(VENV); the first time takes a few minutes"
