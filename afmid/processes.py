@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,17 @@ def joined(device: str) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def leave(code: int) -> None:
+    """End this process with an exit code, at once, where it is one of several; else do nothing.
+
+    Now and then a thread of torch's breaks a process that ends in Python's own way, after all is done.
+    """
+    if started():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def first(function: Callable[[], Answer]) -> Answer:
     """Call `function` in the first process alone, and return its answer in all.
 
@@ -126,7 +138,7 @@ def _heard() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise AfmidError(f"a process of this run is gone, so this one ends, too: {error}") from error
+        raise AfmidError("a process of this run is gone, so this one ends, too") from error
 
 
 def average(tensors: Sequence[Tensor]) -> None:

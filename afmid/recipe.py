@@ -53,7 +53,7 @@ class Recipe(BaseModel, extra="forbid", frozen=True):
     warmup: int = Field(200, ge=0, description="steps over which the learning rate rises; it then falls as a cosine")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's running mean of the gradient")
     weight_decay: float = Field(0.0, ge=0, le=10, description="AdamW's weight decay")
-    clip: float = Field(1.0, gt=0, description="longest gradient; a longer one is shortened to it")
+    clip: float = Field(1.0, gt=0, le=1e9, description="longest gradient; a longer one is shortened to it")
     average: float = Field(0.999, ge=0, lt=1, description="decay per step of the running average of the weights")
     precision: Literal["single", "bfloat16"] = Field(
         "single", description="of the network; bfloat16 is mixed precision, with weights in single"

@@ -9,11 +9,13 @@ keeps a running average of its weights, validates, and leaves in the run's folde
     last.ckpt           where the same command goes on
     best.safetensors    the averaged weights that validated best
 
-A killed run goes on from `last.ckpt` and ends as an undisturbed one would: a step's batch and torch's random numbers
-in it (dropout's) depend on the recipe and the step alone. Of several processes (afmid.processes) each fits the same
-network on its own share of the batches; the first validates and writes.
+A run that was stopped or killed goes on from `last.ckpt` and ends as an undisturbed one would, but for the validation
+that a budget ends with: a step's batch and torch's random numbers in it (dropout's) depend on the recipe and the step
+alone. Of several processes (afmid.processes) each fits the same network on its own share of the batches; the first
+validates and writes.
 """
 
+import copy
 import json
 import logging
 import math
@@ -21,7 +23,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,7 +31,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from afmid import __version__, processes
 from afmid.errors import DataError, PluginError, UsageError
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120
 BETA2 = 0.999  # of AdamW
+NETWORK = 2  # what seeds are for, beside what afmid.data.feed draws
 
 
 class Feed(Protocol):
@@ -71,6 +73,7 @@ class Progress:
         rate: scans per second since the run was started or resumed.
         waiting: share of the time spent on waiting for batches.
         validation: figures, at the steps that have a validation, in the process that validates.
+        stopped: whether any of the processes was told to stop; this step was the last.
     """
 
     step: int
@@ -79,6 +82,7 @@ class Progress:
     rate: float
     waiting: float
     validation: Mapping[str, float] = field(default_factory=dict)
+    stopped: bool = False
 
     @property
     def loss(self) -> float:
@@ -104,7 +108,8 @@ def fit(
         feed: batches.
         recipe: what the run depends on.
         folder: of the run; where it holds a checkpoint of the same recipe and data, the run goes on from there.
-        budget: seconds after which to stop with a validation and a checkpoint; one step is always taken.
+        budget: seconds after which to have stopped with a validation and a checkpoint, as far as the time that the
+            validation takes is known; one step is always taken.
         stop: asked after each step; where it says so, the run stops with a checkpoint.
         tensorboard: write figures and pictures for TensorBoard into the folder, too; needs the extra `tensorboard`.
 
@@ -117,7 +122,7 @@ def fit(
     if run.step == recipe.steps:
         return
     started, waited, first = time.monotonic(), 0.0, run.step
-    saved, over = started, False
+    saved, over, validating = started, False, 0.0
     shown = tensorboard and run.writes
     with _background(run.device) as background, _board(folder, run.step) if shown else nullcontext() as board:
         coming = background.submit(feed.batch, run.step)
@@ -126,20 +131,26 @@ def fit(
             asked = time.monotonic()
             batch = coming.result()
             waited += time.monotonic() - asked
+            if validation and validation.done():
+                validation.result()  # what it cannot be made of is said at once
             if run.step + 1 < recipe.steps:
                 coming = background.submit(feed.batch, run.step + 1)
             losses = run.advance(batch)
-            stopped, late = processes.any_of(stop(), time.monotonic() - started >= budget)
+            spent, steps = time.monotonic() - started, run.step - first
+            reserve = validating or 2 * spent / steps * recipe.validation_scans / recipe.batch
+            stopped, late = processes.any_of(stop(), spent + reserve >= budget)
             last = late or run.step == recipe.steps
             over = stopped or last
+            rate = steps * recipe.batch / spent
+            progress = Progress(run.step, recipe.steps, losses, rate, waited / spent, stopped=stopped)
             due = last or run.step % recipe.validate_every == 0
-            figures = run.validate(validation.result()) if due and validation else {}
+            if due and validation:
+                begun = time.monotonic()
+                progress = replace(progress, validation=run.validate(validation.result(), progress))
+                validating = time.monotonic() - begun
             if run.writes and (due or over or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 run.save()
                 saved = time.monotonic()
-            elapsed = time.monotonic() - started
-            rate = (run.step - first) * recipe.batch / elapsed
-            progress = Progress(run.step, recipe.steps, losses, rate, waited / elapsed, figures)
             if board:
                 board(progress)
             yield progress
@@ -170,7 +181,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=(recipe.beta1, BETA2), weight_decay=recipe.weight_decay
         )
-        self.averaged = AveragedModel(self.model, avg_fn=partial(_average, recipe.average), use_buffers=True)
+        self.averaged = copy.deepcopy(self.model).eval()
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._resumed = time.monotonic()
         state = processes.first(self._open)
@@ -181,13 +192,20 @@ class _Run:
         """Take one optimizer step and return the losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * _schedule(self.step, self.recipe)
-        torch.manual_seed(_seed(self.recipe.seed, self.step, processes.rank()))
+        torch.manual_seed(_seed(self.recipe.seed, self.step, NETWORK, processes.rank()))
         losses = self._differentiate(batch)
         self.optimizer.step()
         processes.take_first(list(self.model.buffers()))
-        self.averaged.update_parameters(self.model)
+        self._average()
         self.step += 1
         return losses
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Take the weights into their running average, which forgets faster at first: the initial ones fade at once."""
+        decay = min(self.recipe.average, self.step / (10 + self.step))
+        for mean, now in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
+            mean.copy_(torch.lerp(now, mean, decay) if mean.is_floating_point() else now)
 
     def _differentiate(self, batch: "Examples") -> dict[str, float]:
         """Return the losses of a batch and leave their clipped gradients in the model."""
@@ -210,11 +228,12 @@ class _Run:
 
     def _check_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
-            raise DataError(f"the {what} is {value} at step {self.step}; try a lower learning_rate")
+            error = DataError(f"the {what} is {value} at step {self.step}; try a lower learning_rate")
+            raise error if self.writes else SystemExit(error.exit_code)  # which all processes meet, and one tells of
 
-    def validate(self, batches: "Sequence[Examples]") -> dict[str, float]:
+    def validate(self, batches: "Sequence[Examples]", progress: Progress) -> dict[str, float]:
         """Validate the averaged weights, keep them where they are the best so far, and record the figures."""
-        model = self.averaged.module.eval()
+        model = self.averaged
         with torch.inference_mode():
             validated = self.task.validate(model, batches)
             figures = {name: value for name, value in validated.items() if math.isfinite(value)}
@@ -222,7 +241,8 @@ class _Run:
             if figures.get("loss", math.inf) < self.best:
                 self.best = figures["loss"]
                 self._keep(model, batches)
-        row = {"step": self.step, "seconds": round(self._elapsed(), 1), **figures}
+        told = {"training_loss": progress.loss, "scans_per_second": progress.rate, "waiting": progress.waiting}
+        row = {"step": self.step, "seconds": round(self._elapsed(), 1), **told, **figures}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
         return figures
@@ -303,8 +323,8 @@ class _Run:
         if changed := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
             key = changed[0]
             raise UsageError(
-                f"{self.folder} holds a run with {key} = {old.get(key)}, not {new.get(key)}; "
-                "choose another folder with --output, or start anew with --force"
+                f"{self.folder} holds a run with {key} = {old.get(key)}, not {new.get(key)}; choose another folder "
+                f"with -o (and go on from its weights with --set start={self.folder}/best.safetensors), or --force"
             )
 
     def _elapsed(self) -> float:
@@ -337,13 +357,6 @@ def _gradient(weight: nn.Parameter) -> Tensor:
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
     return weight.grad
-
-
-def _average(decay: float, averaged: Tensor, current: Tensor, count: int | Tensor) -> Tensor:
-    """Return the running average of a weight; it forgets faster at first, so that the initial weights fade at once."""
-    if not averaged.is_floating_point():  # such as BatchNorm's count of batches
-        return current
-    return torch.lerp(current, averaged, min(decay, (1 + int(count)) / (10 + int(count))))
 
 
 def _seed(*numbers: int) -> int:

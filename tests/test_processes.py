@@ -63,6 +63,7 @@ with processes.joined("cpu"):
     for step in fit(task, Points(), recipe, folder, stop=stopping):
         progress.append(step)
     torch.save([task.model.state_dict(), [step.loss for step in progress]], folder / f"rank{processes.rank()}.pt")
+processes.leave(0)
 """
 
 

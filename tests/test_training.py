@@ -282,7 +282,7 @@ def test_tensorboard_shows_figures_and_pictures_and_drops_those_of_a_lost_end(tm
 
 def test_counters_are_copied_into_the_average(tmp_path):
     run(tmp_path, model=forgetful)
-    assert trained(tmp_path)["averaged"]["module.0.num_batches_tracked"] == RECIPE.steps
+    assert trained(tmp_path)["averaged"]["0.num_batches_tracked"] == RECIPE.steps
 
 
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
@@ -318,7 +318,7 @@ def test_figures_that_are_not_finite_are_left_out(tmp_path):
     *_, last = fit(Odd(), Points(), RECIPE, tmp_path)
     assert list(last.validation) == ["loss"]
     row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
-    assert list(row) == ["step", "seconds", "loss"]
+    assert list(row) == ["step", "seconds", "training_loss", "scans_per_second", "waiting", "loss"]
 
 
 def test_a_run_goes_on_where_nothing_can_draw(tmp_path, caplog):
@@ -400,3 +400,76 @@ def test_a_validation_that_is_broken_off_is_done_again(tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [4, 8, 12]
     assert equal(trained(tmp_path), trained(tmp_path / "whole"))
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine():
+    recipe = RECIPE.model_copy(update={"steps": 110, "warmup": 10})
+    rates = [training._schedule(step, recipe) for step in range(110)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert rates[60] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 1e-3
+
+
+class Still(Line):
+    """Its loss is the same whatever its weights."""
+
+    def loss(self, model, batch):
+        return 0 * super().loss(model, batch) + 1
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_without_a_gradient_weight_decay_alone_moves_the_weights(tmp_path, decay):
+    task = Still()
+    recipe = RECIPE.model_copy(update={"steps": 3, "warmup": 0, "learning_rate": 0.1, "weight_decay": decay})
+    before = task.model.weight.item()
+    list(fit(task, Points(), recipe, tmp_path))
+    rates = [training._schedule(step, recipe) for step in range(3)]
+    assert task.model.weight.item() == pytest.approx(before * math.prod(1 - 0.1 * decay * rate for rate in rates))
+
+
+def test_a_long_gradient_is_shortened(tmp_path):
+    task = Line()
+    list(fit(task, Points(), RECIPE.model_copy(update={"steps": 1, "clip": 1e-3}), tmp_path))
+    assert torch.cat([w.grad.flatten() for w in task.model.parameters()]).norm() == pytest.approx(1e-3, rel=1e-3)
+
+
+class Told(Line):
+    """Remembers its weight after each step, and validates by it alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def loss(self, model, batch):
+        if model is self.model:
+            self.seen.append(model.weight.item())
+        return super().loss(model, batch)
+
+    def validate(self, model, batches):
+        return {"loss": model.weight.item()}
+
+
+def test_what_is_validated_is_the_running_average_of_the_weights(tmp_path):
+    task = Told()
+    *_, last = fit(task, Points(), RECIPE.model_copy(update={"steps": 4, "average": 0.15}), tmp_path)
+    after = [*task.seen[1:], task.model.weight.item()]
+    mean = after[0]
+    for step, weight in enumerate(after[1:], 1):
+        decay = min(0.15, step / (10 + step))
+        mean = decay * mean + (1 - decay) * weight
+    assert last.validation["loss"] == pytest.approx(mean, rel=1e-5)
+    assert last.validation["loss"] != pytest.approx(after[-1], rel=1e-3)
+
+
+class NothingToValidate(Points):
+    """Its validation cannot be made."""
+
+    def validation(self):
+        raise DataError("no scans of argon")
+
+
+def test_a_validation_that_cannot_be_made_is_told_of_at_once(tmp_path):
+    recipe = RECIPE.model_copy(update={"steps": 1000, "validate_every": 1000})
+    with pytest.raises(DataError, match="no scans of argon"):
+        list(fit(Line(), NothingToValidate(), recipe, tmp_path))
+    assert not (tmp_path / "last.ckpt").exists()

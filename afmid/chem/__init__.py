@@ -5,6 +5,7 @@ from afmid.chem.charges import mmff_charges as mmff_charges
 from afmid.chem.charges import with_charges as with_charges
 from afmid.chem.flatness import flatness as flatness
 from afmid.chem.geometry import PRESS_TRIALS as PRESS_TRIALS
+from afmid.chem.geometry import PressError as PressError
 from afmid.chem.geometry import SlowError as SlowError
 from afmid.chem.geometry import embed as embed
 from afmid.chem.geometry import height_range as height_range

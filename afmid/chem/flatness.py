@@ -2,6 +2,7 @@
 
 from rdkit import Chem
 
+from afmid.chem.bonds import Mol
 from afmid.chem.names import parse
 
 
@@ -22,6 +23,9 @@ def flatness(smiles: str) -> float:
         if one is not other:
             one |= other
             units.update(dict.fromkeys(other, one))
-    largest = max((unit for unit in units.values() if len(unit) > 1), key=len, default=set())
-    near = {neighbour.GetIdx() for i in largest for neighbour in mol.GetAtomWithIdx(i).GetNeighbors()}
-    return len(largest | near) / mol.GetNumAtoms()
+    found = {id(unit): unit for unit in units.values() if len(unit) > 1}.values()
+    return max((len(unit | _neighbours(mol, unit)) for unit in found), default=0) / mol.GetNumAtoms()
+
+
+def _neighbours(mol: Mol, atoms: set[int]) -> set[int]:
+    return {neighbour.GetIdx() for i in atoms for neighbour in mol.GetAtomWithIdx(i).GetNeighbors()}

@@ -27,14 +27,18 @@ RING_BOND = 1.35  # Å: where a single ring, such as cyclo[18]carbon, is laid on
 GAP = 3.0  # Å between fragments laid side by side
 PRESS_TRIALS = 4  # embeddings of which the flattest is pressed …
 PRESS_FLAT = 0.5  # Å: … unless one is as flat as this before
-PRESS_TO = (0.3, 0.6, 0.8, 1.0)  # of its height: the first that does not turn it into another stereoisomer
+PRESS_TO = (0.3, 0.6, 0.8, 1.0)  # of its height: the first that leaves its bonds and its stereochemistry whole
 PRESS_STEPS = 40  # of the relaxation: for most molecules enough for the bonds, and too few to stand up again …
 PRESS_ROUNDS = 5  # … so that others are relaxed again, up to this often,
-PRESS_FORCE = 30.0  # kcal/mol/Å: while a component of the force on an atom is larger: bonds are 0.05 Å off
+PRESS_FORCE = 15.0  # kcal/mol/Å: while a component of the force on an atom is larger: at 30 an Si–C bond is 0.25 Å off
 
 
 class SlowError(DataError):
     """A molecule whose embedding takes too long."""
+
+
+class PressError(DataError):
+    """A molecule that cannot be pressed."""
 
 
 def embed(smiles: str, seed: int = 0, name: str = "", pressed: bool = False) -> Molecule:
@@ -46,12 +50,13 @@ def embed(smiles: str, seed: int = 0, name: str = "", pressed: bool = False) -> 
     Args:
         seed: of the embedding; a pressed conformer takes the seeds up to `seed + PRESS_TRIALS - 1`.
         pressed: as a surface would hold it, for free molecules are less flat than adsorbed ones: the flattest of
-            several embeddings, its height reduced to 30 %, or to as much as its stereochemistry bears, and relaxed
-            briefly.
+            several embeddings, its height reduced to 30 %, or to as much as its bonds and its stereochemistry bear, and
+            relaxed briefly.
 
     Raises:
         DataError: no valid SMILES, too many atoms, or no geometry found.
         SlowError: the embedding takes longer than `TIMEOUT_S`.
+        PressError: its bonds or its stereochemistry do not bear the pressing.
     """
     mol = Chem.AddHs(parse(smiles))
     place(mol, name or smiles, seed, pressed)
@@ -63,7 +68,7 @@ def place(mol: Mol, what: str, seed: int = 0, pressed: bool = False) -> None:
 
     Raises:
         DataError: too many atoms, or no geometry found; `what` names the molecule.
-        SlowError: as `embed`.
+        SlowError, PressError: as `embed`.
     """
     if mol.GetNumAtoms() > MAX_ATOMS:
         raise DataError(f"{what[:80]}: {mol.GetNumAtoms()} atoms; afmid places up to {MAX_ATOMS}; give an xyz file")
@@ -72,7 +77,7 @@ def place(mol: Mol, what: str, seed: int = 0, pressed: bool = False) -> None:
         positions = _side_by_side(positions, [np.array(f) for f in Chem.GetMolFrags(mol)])
         shake = np.random.default_rng(seed % 2**32).normal(0.0, DISPLACEMENT, positions.shape)
         if pressed:
-            _press(mol, positions, shake)
+            _press(mol, what, positions, shake)
         else:
             _set(mol, positions + shake)
             relax(mol)
@@ -82,12 +87,15 @@ def place(mol: Mol, what: str, seed: int = 0, pressed: bool = False) -> None:
     _set(mol, lay_flat(positions))
 
 
-def relax(mol: Mol, steps: int = MAX_STEPS, rounds: int = 1, force: float = 0.0) -> None:
+def relax(mol: Mol, steps: int = MAX_STEPS, rounds: int = 1, force: float = 0.0) -> bool:
     """Relax the conformer of `mol` in place by MMFF94, else by UFF, else not at all.
 
     Args:
         steps: at most, in each round.
         rounds: at most; the last one is that after which no component of a force is beyond `force` (kcal/mol/Å).
+
+    Returns:
+        Whether the forces came to be that small.
     """
     copy = Chem.Mol(mol)  # for MMFF94's typing changes which bonds are aromatic
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy):
@@ -96,14 +104,16 @@ def relax(mol: Mol, steps: int = MAX_STEPS, rounds: int = 1, force: float = 0.0)
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(copy):
         make = partial(rdForceFieldHelpers.UFFGetMoleculeForceField, copy)
     else:
-        return
+        return False
     field = make(ignoreInterfragInteractions=False)
     field.Initialize()
+    reached = False
     for _ in range(rounds):
         field.Minimize(maxIts=steps)
-        if np.abs(field.CalcGrad()).max() < force:
+        if reached := bool(np.abs(field.CalcGrad()).max() < force):
             break
     _set(mol, copy.GetConformer().GetPositions())
+    return reached
 
 
 def lay_flat(positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,7 +130,7 @@ def height_range(positions: NDArray[np.float64]) -> float:
     return float(np.ptp((positions - positions.mean(0)) @ flat_rotation(positions)[2]))
 
 
-def _press(mol: Mol, positions: NDArray[np.float64], shake: NDArray[np.float64]) -> None:
+def _press(mol: Mol, what: str, positions: NDArray[np.float64], shake: NDArray[np.float64]) -> None:
     """Give `mol` its pressed conformer, from `positions` (N, 3)."""
     heavy = positions[_heavy(mol)]
     lying = (positions - heavy.mean(0)) @ flat_rotation(heavy).T
@@ -128,9 +138,9 @@ def _press(mol: Mol, positions: NDArray[np.float64], shake: NDArray[np.float64])
     isomer = _isomer(mol)
     for share in PRESS_TO:
         _set(mol, lying * np.array([1, 1, share]) + shake)
-        relax(mol, PRESS_STEPS, PRESS_ROUNDS, PRESS_FORCE)
-        if _isomer(mol) == isomer:
+        if relax(mol, PRESS_STEPS, PRESS_ROUNDS, PRESS_FORCE) and _isomer(mol) == isomer:
             return
+    raise PressError(f"{what[:80]}: pressed, it is strained or another stereoisomer; take a free conformer")
 
 
 def _isomer(mol: Mol) -> str:

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from afmid.cli.options import Force, Order, Pixel, Settings, Step, TipName, registry, settings_of
-from afmid.cli.output import STANDARD, check_binary_stdout, check_file, with_folder
-from afmid.errors import DataError
+from afmid.cli.output import STANDARD, check_binary_stdout, check_file, check_picture, with_folder
 from afmid.offers import Augmentation
 from afmid.plugins import parse_options
 
@@ -46,8 +45,7 @@ def augment(
         check_binary_stdout()
     else:
         check_file(Path(output), force)
-    if plot:
-        _check_picture(plot, force)
+    check_picture(plot, force)
 
     from afmid.data.augment import augment_scan
     from afmid.io import read_scan, write_scan
@@ -56,15 +54,7 @@ def augment(
     after = augment_scan(before, chosen, seed)
     write_scan(after, STANDARD if output == STANDARD else with_folder(Path(output)))
     if plot:
-        from afmid.report.picture import draw_sheet
+        from afmid.report.picture import draw_change
 
-        draw_sheet({"before": before, "after": after}, 2, with_folder(plot))
+        draw_change(before, after, ", ".join(names), with_folder(plot))
 
-
-def _check_picture(plot: Path, force: bool) -> None:
-    """Find out, before the work, whether the picture can be drawn. Raises DataError."""
-    from afmid.report.picture import SUFFIXES
-
-    if plot.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{plot}: a picture's name must end in {', '.join(SUFFIXES)}, not {plot.suffix!r}")
-    check_file(plot, force)

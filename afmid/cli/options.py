@@ -52,6 +52,11 @@ def registry() -> Registry:
     return installed(plugin_names())
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def settings_of(name: str, pairs: Iterable[str] | None, among: Sequence[str]) -> list[str]:
     """Return the "key=value" that are for `name`, where several (`among`) are set by "name.key=value".
 

@@ -5,9 +5,11 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 WIDEST = 10_000  # characters of a line that goes into a file or a pipe: what stands there is not wrapped
+SILENCE_S = 60.0  # of long work, at most
 MOST_WARNINGS = 10  # of one kind
 STANDARD = "-"  # stdin or stdout, wherever a file may stand
 
@@ -107,6 +110,17 @@ def check_file(path: Path, force: bool) -> None:
         raise DataError(f"{path}: cannot be written: {folder}: {reason}; give another place") from error
 
 
+def check_picture(plot: Path | None, force: bool) -> None:
+    """Find out, before the work, whether the picture can be drawn, where one is wanted. Raises DataError."""
+    from afmid.report.picture import SUFFIXES
+
+    if plot is None:
+        return
+    if plot.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{plot}: a picture's name must end in {', '.join(SUFFIXES)}, not {plot.suffix!r}")
+    check_file(plot, force)
+
+
 def with_folder(path: Path) -> Path:
     """Return `path` after making the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,11 +130,31 @@ def with_folder(path: Path) -> Path:
 def track(items: Sequence[Item], words: str) -> Iterator[Item]:
     """Yield the items, with a progress bar on stderr where that is wanted and there are several."""
     if len(items) < 2 or not shows_progress():
-        yield from items
+        pulse = Pulse()
+        for done, item in enumerate(items):
+            pulse.beat(partial(f"{{}} of {len(items)} {words}".format, done))
+            yield item
         return
     from rich.progress import track as bar
 
     yield from bar(items, words, console=progress_console(), transient=True)
+
+
+class Pulse:
+    """Says now and then how far long work is where no bar is drawn, as in a log, which would else be silent."""
+
+    def __init__(self) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Say nothing for a while: something was said."""
+        self._said = time.monotonic()
+
+    def beat(self, words: Callable[[], str]) -> None:
+        """Say `words` where nothing was said for long."""
+        if not shows_progress() and time.monotonic() - self._said > SILENCE_S:
+            note(words())
+            self.rest()
 
 
 @contextmanager
@@ -132,7 +166,13 @@ def scan_bar(scans: int, pixels: int) -> Iterator[Callable[[int], None]]:
         pixels: of all scans.
     """
     if not shows_progress():
-        yield lambda _: None
+        pulse, done = Pulse(), [0]
+
+        def count(more: int) -> None:
+            done[0] += more
+            pulse.beat(lambda: f"{done[0] * scans // pixels} of {scans} scans")
+
+        yield count
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

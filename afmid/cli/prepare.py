@@ -1,11 +1,10 @@
 """`afmid prepare`: lists of molecules to a molecule pack."""
 
 import csv
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afmid.cli.options import Force, Json, check_inputs, with_options
+from afmid.cli.options import Force, Json, check_inputs, cores, with_options
 from afmid.cli.output import (
     STANDARD,
+    Pulse,
     check_binary_stdout,
     check_file,
     few_warnings,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from afmid.data.prepare import Progress
     from afmid.data.rows import Row
 
+PACK = ".npz"
 ROWS_PER_JOB = 50  # below this another process costs more than it brings
 
 
@@ -50,7 +51,7 @@ def prepare(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", min=1, help="take N molecules, drawn by chance, in their order"),
+        typer.Option("--limit", metavar="N", min=1, help="take N molecules, drawn by chance before any is left out"),
     ] = None,
     flat_first: Annotated[
         bool,
@@ -98,7 +99,11 @@ def prepare(
     if str(output) == STANDARD:
         check_binary_stdout()
     else:
-        check_file(output, force)
+        if output.suffix.lower() != PACK:
+            raise UsageError(f"{output}: a pack's name ends in {PACK}; give -o NAME{PACK}")
+        written = force or _parts(output).exists()  # if not by this command, then by the one that it goes on from
+        check_file(output, written)
+        check_file(_list_of_failures(output), written)
     check_inputs(inputs)
 
     from afmid.data.rows import read_rows, select
@@ -123,45 +128,52 @@ def prepare_pack(
         force: throw away the parts of another job.
 
     Raises:
-        DataError: not one molecule could be made, or there are parts of another job.
+        DataError: not one molecule could be made, there are parts of another job, or another process makes this pack.
         AfmidError: the processes do not start, or the cluster does not answer.
     """
     from afmid.data.pack import write_pack
     from afmid.data.parts import Parts
-    from afmid.data.prepare import prepare
+    from afmid.data.prepare import NothingMadeError, prepare
 
-    parts = None if str(output) == STANDARD else with_folder(output).with_name(f"{output.name}.parts")
-    jobs = jobs or max(1, min(_cores(), len(rows) // ROWS_PER_JOB))
+    listed = None if str(output) == STANDARD else _list_of_failures(output)
+    jobs = jobs or max(1, min(cores(), len(rows) // ROWS_PER_JOB))
     note(f"preparing {len(rows)} molecules")
     begin = time.perf_counter()
-    with (
-        few_warnings(),
-        closing(prepare(rows, options, jobs=jobs, scheduler=scheduler, parts=parts, fresh=force)) as steps,
-    ):
-        last = _follow(steps, len(rows))
-    pack = last.pack
-    if pack is None:
-        raise AssertionError("the last progress brings the pack")
-    rate = (last.done - last.before) / (time.perf_counter() - begin)
-    listed = output.with_suffix(".failed.csv")
-    if last.failures:
-        _print_failures(last.failures)
-    if parts:  # the list first: a kill from here on leaves no pack without it
-        _write_failures(last.failures, listed)
-    write_pack(pack, output)
-    if parts:
-        Parts.clear(parts)
+    with Parts(_parts(with_folder(output)), fresh=force) if listed else nullcontext() as parts:
+        try:
+            with (
+                few_warnings(),
+                closing(prepare(rows, options, jobs=jobs, scheduler=scheduler, parts=parts)) as steps,
+            ):
+                last = _follow(steps, len(rows))
+        except NothingMadeError as error:
+            _tell_failures(error.failures, listed)
+            if parts:
+                parts.clear()
+            raise
+        pack = last.pack
+        if pack is None:
+            raise AssertionError("the last progress brings the pack")
+        rate = (last.done - last.before) / (time.perf_counter() - begin)
+        _tell_failures(last.failures, listed)  # before the pack: a kill from here on leaves none without its list
+        write_pack(pack, output)
+        if parts:
+            parts.clear()
     words = f"{len(pack.smiles)} molecules, {len(pack)} conformers of which {int(pack.pressed.sum())} are pressed"
     left = f"; {len(last.failures)} of {len(rows)} rows left out" if last.failures else ""
-    left += f", listed in {listed}" if last.failures and parts else ""
+    left += f", listed in {listed}" if last.failures and listed else ""
     other = pack.meta["other_charges"]
     charges = f"; charges other than MMFF94's: {other}" if other else ""
     note(f"wrote {output}: {words}{left}{charges}; {rate:.1f} molecules/s")
     return pack
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _parts(output: Path) -> Path:
+    return output.with_name(f"{output.name}.parts")
+
+
+def _list_of_failures(output: Path) -> Path:
+    return output.with_suffix(".failed.csv")
 
 
 def _follow(steps: "Iterator[Progress]", total: int) -> "Progress":
@@ -170,20 +182,31 @@ def _follow(steps: "Iterator[Progress]", total: int) -> "Progress":
     from rich.progress import Progress as Bar
 
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("molecules{task.description}"), TimeRemainingColumn()
-    last, begin = None, time.perf_counter()
+    last, begin, pulse = None, time.perf_counter(), Pulse()
     try:
         with Bar(*columns, console=progress_console(), transient=True, disable=not shows_progress()) as bar:
             task = bar.add_task("", total=total)
             for last in steps:
                 rate = (last.done - last.before) / (time.perf_counter() - begin)
                 failed = sum(last.failed.values())
-                bar.update(task, completed=last.done, description=f", {rate:.0f} per second, {failed} left out")
+                words = f", {rate:.0f} per second, {failed} left out"
+                bar.update(task, completed=last.done, description=words)
+                pulse.beat(f"{last.done} of {total} molecules{words}".__str__)
     except KeyboardInterrupt:
-        note(f"interrupted after {last.done if last else 0} of {total} molecules; the same command goes on from there")
+        kept = f"the same command goes on from the {last.kept} that are kept" if last and last.kept else "none is kept"
+        note(f"interrupted after {last.done if last else 0} of {total} molecules; {kept}")
         raise
     if last is None:
         raise AssertionError("the last progress brings the pack")
     return last
+
+
+def _tell_failures(failures: "Sequence[Failure]", listed: Path | None) -> None:
+    """Write to stderr how many rows are left out for each reason, and list them in a csv."""
+    if failures:
+        _print_failures(failures)
+    if listed:
+        _write_failures(failures, listed)
 
 
 def _print_failures(failures: "Sequence[Failure]") -> None:

@@ -1,7 +1,6 @@
 """`afmid simulate`: molecules to scans."""
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from afmid import __version__
-from afmid.cli.options import Device, Force, Settings, plugin_names, registry, with_options
+from afmid.cli.options import Device, Force, Settings, cores, plugin_names, registry, with_options
 from afmid.cli.output import (
     STANDARD,
     check_binary_stdout,
     check_file,
+    check_picture,
     few_warnings,
     is_folder,
     note,
@@ -23,7 +23,7 @@ from afmid.cli.output import (
     with_folder,
 )
 from afmid.data.poses import Pose
-from afmid.errors import DataError, UsageError
+from afmid.errors import UsageError
 from afmid.offers import Engine
 from afmid.plugins import parse_options
 from afmid.simulate import SimulationOptions
@@ -118,20 +118,20 @@ def simulate(
     from afmid.data.sources import open_sources
 
     kinds = variants(preset, options) if preset else {"": options}
-    _check_picture(plot, force)
+    check_picture(plot, force)
     if output == STANDARD:
         check_binary_stdout()
     pairs = tuple(settings or ())
     _check_engine(engine, device, pairs)
     field, atoms = _read_potential(molecules, potential, potential_sign, pose)
     sources = open_sources(molecules, split, atoms)
-    stream = ScanStream(sources, kinds, None, pose, seed, jobs or _cores(), field)
+    stream = ScanStream(sources, kinds, None, pose, seed, jobs or cores(), field)
     if shard:
         folder, count, chosen = _shards(shard, output, plot)
     else:
         place = _place(stream, output)
         _check_files(stream, place, force)
-    record: dict[str, Any] = {"afmid": __version__, "engine": _load_engine(stream, engine, device, pairs, scheduler)}
+    record = {"afmid": __version__, **_load_engine(stream, engine, device, pairs, scheduler)}
     if field:
         record["potential"] = {"file": Path(potential or molecules[0]).name, "sign": potential_sign or "electron"}
     stream.record = record
@@ -159,8 +159,10 @@ def _check_engine(engine: str, device: str, pairs: tuple[str, ...]) -> None:
         parse_options(registry().get(Engine, engine), pairs)
 
 
-def _load_engine(stream: "ScanStream", engine: str, device: str, pairs: tuple[str, ...], scheduler: str) -> str:
-    """Give the stream what simulates, here or on a cluster; return the engine's name."""
+def _load_engine(
+    stream: "ScanStream", engine: str, device: str, pairs: tuple[str, ...], scheduler: str
+) -> dict[str, Any]:
+    """Give the stream what simulates, here or on a cluster; return what scans tell of the engine."""
     from afmid.data.scan_stream import Cluster
     from afmid.simulate import load_engine
 
@@ -169,7 +171,8 @@ def _load_engine(stream: "ScanStream", engine: str, device: str, pairs: tuple[st
         engine = chosen.name
     if scheduler:
         stream.cluster = Cluster(scheduler, engine, device, pairs, plugin_names())
-    return engine
+    options = parse_options(registry().get(Engine, engine), pairs)
+    return {"engine": engine, "engine_options": options.model_dump(mode="json")}
 
 
 def _shards(text: str, output: str | None, plot: Path | None) -> tuple[Path, int, int | None]:
@@ -293,17 +296,6 @@ def _interrupted(done: Callable[[], int]) -> Iterator[None]:
         raise
 
 
-def _check_picture(plot: Path | None, force: bool) -> None:
-    """Find out, before the work, whether the picture can be drawn. Raises DataError."""
-    from afmid.report.picture import SUFFIXES
-
-    if plot is None:
-        return
-    if plot.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{plot}: a picture's name must end in {', '.join(SUFFIXES)}, not {plot.suffix!r}")
-    check_file(plot, force)
-
-
 def _place(stream: "ScanStream", output: str | None) -> Place:
     """Return what gives a scan its file: the one that was named, or one of the scan's name in a folder.
 
@@ -332,10 +324,6 @@ def _check_files(stream: "ScanStream", place: Place, force: bool) -> None:
     for file in (Path(place(name)) for name in names):
         if file.name in there:
             check_file(file, force)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _log_settings(kinds: Mapping[str, SimulationOptions]) -> None:

@@ -17,7 +17,7 @@ from typer.core import TyperCommand
 
 from afmid.cli.main import INTERRUPTED
 from afmid.cli.options import Device, Settings, check_inputs, duration, registry
-from afmid.cli.output import check_file, note, progress_console, shows_progress
+from afmid.cli.output import Pulse, check_file, note, progress_console, shows_progress
 from afmid.errors import DataError, PluginError, UsageError
 from afmid.offers import Task, Trainer
 from afmid.plugins import parse_options
@@ -136,7 +136,7 @@ def train(
         def loaded() -> "tuple[MoleculePack | ScanSet, Task, Feed]":
             source = _opened(data)
             task = registry().load(trainer, recipe, place)
-            if recipe.start:
+            if recipe.start and (force or not (folder / "last.ckpt").exists()):
                 _start(task, method, recipe.start)
             feed = open_feed(source, recipe, task.maps, place, registry(), engine, of_engine, rank, world)
             return source, task, feed
@@ -148,12 +148,14 @@ def train(
             note(f"training {method} on {place}, {_count(source)}; the run is in {folder}")
         stop = _stop_at_a_signal()
         with closing(fit(task, feed, recipe, folder, seconds, stop, tensorboard)) as steps:
-            stopped = _follow(steps, stop, quiet=rank > 0)
-    if stopped:
-        raise typer.Exit(INTERRUPTED)
+            stopped = _follow(steps, quiet=rank > 0)
     best = folder / "best.safetensors"
-    if best.exists() and rank == 0:
+    if best.exists() and rank == 0 and not stopped:
+        note(f"the best weights so far are those of step {_step(best, method)}")
         typer.echo(best)
+    code = INTERRUPTED if stopped else 0
+    processes.leave(code)
+    raise typer.Exit(code)
 
 
 def _recipe(trainer: Trainer, file: Path | None, pairs: Sequence[str]) -> Recipe:
@@ -168,15 +170,22 @@ def _recipe(trainer: Trainer, file: Path | None, pairs: Sequence[str]) -> Recipe
         try:
             text = file.read_text()
             base = json.loads(text)["recipe"] if file.suffix == ".json" else tomllib.loads(text)
-            parse_options(trainer, (), base)
-        except UsageError as error:
-            raise UsageError(f"{file}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{file}: no recipe, neither in TOML nor the recipe.json of a run: {error}") from error
-    recipe = parse_options(trainer, pairs, base)
+    try:
+        recipe = parse_options(trainer, pairs, base)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}" if file and not pairs else str(error)) from error
     if not isinstance(recipe, Recipe):
         raise PluginError(f"trainer {trainer.name!r}: its options must be an afmid.recipe.Recipe; tell its author")
     return recipe
+
+
+def _step(weights: Path, method: str) -> str:
+    """Return the step that weights of a run are of."""
+    from afmid.weights import read_safetensors
+
+    return read_safetensors(weights, method)[1].get("step", "?")
 
 
 def _start(task: Task, method: str, weights: str) -> None:
@@ -223,9 +232,11 @@ def _opened(data: Path) -> "MoleculePack | ScanSet":
 
 
 def _count(source: "MoleculePack | ScanSet") -> str:
+    """Return how many molecules or scans there are to learn from, and to validate with."""
     from afmid.data.pack import MoleculePack
 
-    return f"{len(source)} {'molecules' if isinstance(source, MoleculePack) else 'scans'}"
+    split, what = (source.conformers, "conformers") if isinstance(source, MoleculePack) else (source.of_split, "scans")
+    return f"{len(split('train'))} {what} to learn from and {len(split('val'))} to validate with"
 
 
 def _prepared(data: Path, folder: Path, limit: int | None, press: float | None, jobs: int, fresh: bool) -> Path:
@@ -241,7 +252,7 @@ def _prepared(data: Path, folder: Path, limit: int | None, press: float | None, 
     from afmid.data.rows import read_rows, rows_sha256, select
 
     options = PrepareOptions() if press is None else PrepareOptions(press=press)
-    rows = select((row for row in read_rows([str(data)]) if row.split in (None, "train", "val")), limit)
+    rows = select(read_rows([str(data)]), limit)  # of all splits: one that names another keeps a molecule from training
     kept = folder / PACK
     if fresh or not kept.exists():
         prepare_pack(rows, options, kept, jobs, force=fresh)
@@ -269,27 +280,31 @@ def _stop_at_a_signal() -> Callable[[], bool]:
     return lambda: bool(caught) or (launcher is not None and os.getppid() != launcher)  # which was killed
 
 
-def _follow(steps: "Iterator[Progress]", stop: Callable[[], bool], quiet: bool) -> bool:
+def _follow(steps: "Iterator[Progress]", quiet: bool) -> bool:
     """Show each step on stderr: a bar on a terminal, and a line at every validation anywhere.
 
     Returns:
         Whether the run was stopped before its end.
     """
     last: Progress | None = None
+    pulse = Pulse()
     with _bar(quiet) as bar:
         for last in steps:
-            words = _words(last)
+            words = f"step {last.step} of {last.steps}: {_words(last)}"
             if not bar.tasks:  # what an earlier run has done does not count for the time that is left
                 bar.add_task(words, total=last.steps, completed=last.step)
-            bar.update(bar.tasks[0].id, completed=last.step, description=words)
+            bar.update(bar.tasks[0].id, completed=last.step, description=_words(last))
             if last.validation:
                 figures = ", ".join(f"{name} {value:.4g}" for name, value in last.validation.items())
-                note(f"step {last.step} of {last.steps}: {words}; validation: {figures}")
+                note(f"{words}; validation: {figures}")
+                pulse.rest()
+            elif not quiet:
+                pulse.beat(words.__str__)
     early = last is not None and last.step < last.steps
     if last and early and not quiet:
-        of = "stopped" if stop() else "time is up"
+        of = "stopped" if last.stopped else "time is up"
         note(f"{of} after step {last.step} of {last.steps}; the same command goes on from there")
-    return early and stop()
+    return last is not None and early and last.stopped
 
 
 def _words(progress: "Progress") -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from afmid.data.workers import Answer, LostError, Result, Task, answered, received
 from afmid.errors import AfmidError, UsageError
 
-AHEAD = 4  # tasks per thread of the cluster that are begun before their results are asked for …
-LEAST = 64  # … and at least in all, for a cluster may grow
+log = logging.getLogger(__name__)
+
+AHEAD = 4  # tasks per thread of the cluster that are begun before their results are asked for, which take its memory
 CONNECT_S = 10
 ASK_S = 5  # how often to find out whether the scheduler is still there
 
@@ -42,10 +43,14 @@ def in_order_on(
     with client:
         remaining = iter(tasks)
         begun: deque[tuple[Task, Any]] = deque()
+        warned = False
         while True:
             with _understood(scheduler):
-                most = max(LEAST, AHEAD * sum(client.nthreads().values()))
-            for task in islice(remaining, max(most - len(begun), 0)):
+                threads = sum(client.nthreads().values())  # which may grow
+            if not (threads or warned):
+                log.warning("%s has no workers yet; start some with: dask worker %s", scheduler, scheduler)
+                warned = True
+            for task in islice(remaining, max(AHEAD * max(threads, 1) - len(begun), 0)):
                 begun.append((task, client.submit(answered, function, task, pure=False)))
             if not begun:
                 return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from afmid import chem
-from afmid.data.pack import misfit
+from afmid.data.pack import MAX_ATOMS, misfit
 from afmid.data.rows import Geometry, Row
 from afmid.data.workers import kept_warnings
 from afmid.errors import AfmidError, DataError
@@ -58,9 +58,9 @@ def flatness_of(row: Row) -> float:
     """Return afmid.chem.flatness of a row; 0 where it is no molecule."""
     try:
         with kept_warnings("afmid"):
-            molecule = row.geometry and _given(row.geometry)
+            molecule = row.geometry and _given(row.geometry, MAX_ATOMS)
         return chem.flatness(molecule.smiles if isinstance(molecule, Molecule) else molecule or row.smiles)
-    except AfmidError:
+    except (AfmidError, _LeftOutError):
         return 0.0
 
 
@@ -78,7 +78,7 @@ def _made(row: Row, options: "PrepareOptions") -> Made:
     given: Molecule | str | None = None
     if row.geometry:
         try:
-            given = _given(row.geometry)
+            given = _given(row.geometry, options.max_atoms)
         except DataError as error:
             raise _LeftOutError("file", error) from error
     smiles = given.smiles if isinstance(given, Molecule) else given or row.smiles
@@ -89,37 +89,46 @@ def _made(row: Row, options: "PrepareOptions") -> Made:
     if other := sorted(set(atoms) - options.numbers):
         raise _LeftOutError("element", f"{SYMBOLS[other[0]]} is not among the elements {options.elements}")
     if (count := sum(atoms.values())) > options.max_atoms:
-        raise _LeftOutError("size", f"has {count} atoms, more than {options.max_atoms}")
+        raise _too_many(count, options.max_atoms)
     if isinstance(given, Molecule):
-        pressed, conformers = [False], [given]
+        made = [(given, False)]
     else:
         pressed = [is_pressed(inchikey, i, options.seed, options.press) for i in range(options.conformers)]
         seeds = [options.seed + i * chem.PRESS_TRIALS for i in range(options.conformers)]
-        conformers = [_embedded(smiles, seed, flat) for seed, flat in zip(seeds, pressed, strict=True)]
+        made = [_embedded(smiles, seed, flat) for seed, flat in zip(seeds, pressed, strict=True)]
+    conformers = tuple(conformer for conformer, _ in made)
     if problem := next(filter(None, map(misfit, conformers)), ""):
         raise _LeftOutError("size", problem)
-    return Made(inchikey, tuple(conformers), tuple(pressed))
+    return Made(inchikey, conformers, tuple(flat for _, flat in made))
 
 
-def _embedded(smiles: str, seed: int, pressed: bool) -> Molecule:
+def _too_many(count: int, most: int) -> _LeftOutError:
+    return _LeftOutError("size", f"has {count} atoms, more than {most}")
+
+
+def _embedded(smiles: str, seed: int, pressed: bool) -> tuple[Molecule, bool]:
+    """Return a conformer, and whether it is a pressed one: where that cannot be it is free."""
     try:
-        return chem.embed(smiles, seed, pressed=pressed)
+        return chem.embed(smiles, seed, pressed=pressed), pressed
+    except chem.PressError:
+        return _embedded(smiles, seed, pressed=False)
     except chem.SlowError as error:
         raise _LeftOutError("timeout", error) from error
     except DataError as error:
         raise _LeftOutError("geometry", error) from error
 
 
-def _given(geometry: Geometry) -> Molecule | str:
+def _given(geometry: Geometry, max_atoms: int) -> Molecule | str:
     """Return the molecule in a text with its SMILES; of a flat drawing the SMILES alone.
 
     Raises:
         DataError: the text is damaged, or the molecule's bonds are unclear.
+        _LeftOutError: it says to have more than `max_atoms`; it is not read, which may take minutes.
     """
+    count = (sdf_file if geometry.format == "sdf" else xyz_file).count(geometry.text)
+    if count > max_atoms:
+        raise _too_many(count, max_atoms)
     if geometry.format == "sdf":
         return sdf_file.drawn_smiles(geometry.text) or sdf_file.from_text(geometry.text, geometry.name)
-    first = geometry.text.partition("\n")[0]
-    if not xyz_file.COUNT.fullmatch(first):
-        raise DataError(f"an xyz file begins with the number of atoms, this one with {first[:80]!r}")
     molecule = xyz_file.from_text(geometry.text, geometry.name)
     return replace(molecule, smiles=chem.smiles_of(molecule))

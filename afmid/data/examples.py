@@ -27,7 +27,8 @@ class Examples:
         bonds: pairs of atoms, int64 (B, E, 2).
         orders: of the bonds (B, E): 1, 1.5, 2, 3; 0 where a molecule with fewer bonds is filled up.
         x, y: pixel positions (B, X) and (B, Y), Å, evenly spaced.
-        z: heights of the images (B, Z), Å, above the topmost atom where that is known; see Scan.
+        z: heights of the images (B, Z), Å, above the topmost atom where that is known, as in Scan; a step that takes
+            images away or changes their heights leaves them as they were.
     """
 
     df: Tensor

@@ -18,13 +18,13 @@ from afmid.data.examples import Examples
 from afmid.data.pack import MoleculePack
 from afmid.data.resample import on_grid
 from afmid.data.scan_set import ScanSet
-from afmid.data.scenes import draw_amplitude, draw_scenes
-from afmid.errors import DataError
+from afmid.data.scenes import EDGE, UNEVEN, draw_amplitude, draw_scenes
+from afmid.errors import DataError, UsageError
 from afmid.offers import Augment, Augmentation, Simulator, Targets
 from afmid.plugins import checked
-from afmid.recipe import Recipe
+from afmid.recipe import Recipe, Step
 from afmid.scan import Scan
-from afmid.simulate.scan_simulation import load_engine
+from afmid.simulate.scan_simulation import load_engine, tops
 from afmid.simulate.scene import Scenes
 
 if TYPE_CHECKING:
@@ -73,7 +73,11 @@ class Simulated:
     def __post_init__(self) -> None:
         for split in ("train", "val"):
             if not len(self.pack.conformers(split)):
-                raise DataError(_lacks(split, f"{len(self.pack)} molecules"))
+                raise DataError(
+                    f"none of the {len(self.pack)} molecules is in the split {split!r}, which training needs; give "
+                    "more molecules (a longer list, a higher --limit), or name their splits in the list's column "
+                    "'split'"
+                )
 
     @property
     def sha256(self) -> str:
@@ -82,18 +86,20 @@ class Simulated:
 
     def examples(self, split: str, size: int, rng: np.random.Generator) -> Examples:
         """Return scans of drawn molecules; a few amplitudes share a batch."""
-        conformers = rng.choice(self.pack.conformers(split), size)
+        pool = self.pack.conformers(split)
         groups = [
-            self._simulated(part, draw_amplitude(self.recipe.scenes, rng), rng)
-            for part in np.array_split(conformers, AMPLITUDES)
+            self._simulated(part, pool, draw_amplitude(self.recipe.scenes, rng), rng)
+            for part in np.array_split(rng.choice(pool, size), AMPLITUDES)
             if len(part)
         ]
         return Examples.joined(groups)
 
     @torch.no_grad()
-    def _simulated(self, conformers: NDArray[np.int64], amplitude: float, rng: np.random.Generator) -> Examples:
+    def _simulated(
+        self, conformers: NDArray[np.int64], pool: NDArray[np.int64], amplitude: float, rng: np.random.Generator
+    ) -> Examples:
         options = self.recipe.simulation.model_copy(update={"amplitude": amplitude})
-        scenes = draw_scenes(self.pack, conformers, options, self.recipe.scenes, rng)
+        scenes = draw_scenes(self.pack, conformers, options, self.recipe.scenes, rng, pool)
         df = self.simulator.images(scenes, options.weights()).values[..., -options.heights :]
         return _of_scenes(scenes, df.to(self.device, torch.float32))
 
@@ -114,12 +120,15 @@ class Stored:
     scans: ScanSet
     recipe: Recipe
     device: str
-    corrupt: set[int] = field(default_factory=set)
+    corrupt: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for split in ("train", "val"):
             if not len(self.scans.of_split(split)):
-                raise DataError(_lacks(split, f"{len(self.scans)} scans"))
+                raise DataError(
+                    f"none of the {len(self.scans)} scans is in the split {split!r}, which training needs; it follows "
+                    "from the molecules: give scans of more of them"
+                )
 
     @property
     def sha256(self) -> str:
@@ -139,6 +148,8 @@ class Stored:
                 scan = self.scans[index]
                 if scan.truth is None:
                     raise DataError(f"{self.scans.names[index]}: does not hold the true molecule")
+                if min(scan.df.shape[:2]) < 2:
+                    raise DataError(f"{self.scans.names[index]}: holds no images, but lines or points")
             except DataError as error:
                 failures += 1
                 if index not in self.corrupt:
@@ -150,11 +161,16 @@ class Stored:
         raise DataError(f"{MOST_CORRUPT} scans in a row cannot be read; the last: {self.scans.names[index]}")
 
     def _example(self, scan: Scan, rng: np.random.Generator) -> Examples:
-        """Return a scan on the recipe's grid, which lies anywhere in it, or around it where it is the larger."""
+        """Return a part of a scan on the recipe's grid, anywhere in it, but with one of the topmost atoms in view."""
         grid = self.recipe.simulation
-        room = np.array([np.ptp(axis) + axis[1] - axis[0] - grid.size for axis in (scan.x, scan.y)])
-        shift = rng.uniform(-0.5, 0.5, 2) * np.maximum(room, 0)
-        centre = np.array([scan.x.mean(), scan.y.mean()]) + shift
+        axes = np.array([[scan.x[0], scan.x[-1]], [scan.y[0], scan.y[-1]]])
+        room = np.maximum(np.ptp(axes, axis=1) * (1 + 1 / (np.array(scan.df.shape[:2]) - 1)) - grid.size, 0)
+        centre = axes.mean(1) + rng.uniform(-0.5, 0.5, 2) * room
+        if scan.truth is not None:
+            ends, view = tops(scan.truth.numbers, scan.truth.positions[:, 2]), max(grid.size / 2 - EDGE, 0)
+            beyond = scan.truth.positions[ends >= ends.max() - UNEVEN, :2] - centre
+            beyond -= np.clip(beyond, -view, view)
+            centre += beyond[np.square(beyond).sum(1).argmin()]
         scan = on_grid(scan, grid.size, grid.pixels, grid.heights, grid.step, (float(centre[0]), float(centre[1])))
         return Examples.of(scan, self.device)
 
@@ -179,7 +195,7 @@ class Feed:
     device: str
     rank: int = 0
     world: int = 1
-    _last: dict[int, Examples] = field(default_factory=dict)
+    _last: dict[int, Examples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.recipe.batch % self.world:
@@ -248,14 +264,22 @@ def open_feed(
         UsageError: no engine or augmentation of a name, or an option that it does not have.
         DataError: nothing to train on or to validate with.
     """
-    steps = [(registry.get(Augmentation, step.name), step) for step in recipe.augment]
-    augment = [(registry.load(offer, checked(offer.options, step.options)), step.probability) for offer, step in steps]
+    augment = [(_loaded(step, registry), step.probability) for step in recipe.augment]
     source: Source
     if isinstance(data, ScanSet):
         source = Stored(data, recipe, device)
     else:
         source = Simulated(data, recipe, load_engine(engine, device, pairs, registry)[1], device)
     return Feed(source, recipe, maps, augment, device, rank, world)
+
+
+def _loaded(step: Step, registry: "Registry") -> Augment:
+    offer = registry.get(Augmentation, step.name)
+    try:
+        augment: Augment = registry.load(offer, checked(offer.options, step.options))
+    except UsageError as error:
+        raise UsageError(f"augment: {step.name}: {error}") from error
+    return augment
 
 
 def _of_scenes(scenes: Scenes, df: Tensor) -> Examples:
@@ -273,8 +297,8 @@ def _of_scenes(scenes: Scenes, df: Tensor) -> Examples:
         charges=real(scenes.charges),
         bonds=whole(scenes.bonds),
         orders=real(scenes.orders),
-        x=real(scenes.x),
-        y=real(scenes.y),
+        x=real(scenes.x + scenes.offset[:, :1]),
+        y=real(scenes.y + scenes.offset[:, 1:]),
         z=real(scenes.z[:, -df.shape[3] :]),
     )
 
@@ -287,9 +311,3 @@ def _where(chosen: Tensor, new: tuple[Tensor, Targets], old: tuple[Tensor, Targe
 
     return pick(new[0], old[0]), Targets(pick(new[1].maps, old[1].maps), pick(new[1].points, old[1].points))
 
-
-def _lacks(split: str, what: str) -> str:
-    return (
-        f"none of the {what} is in the split {split!r}, which training needs; "
-        "give more molecules (a longer list, a higher --limit), or name their splits in the list's column 'split'"
-    )

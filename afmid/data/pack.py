@@ -186,6 +186,10 @@ def read_pack(path: Path | str) -> MoleculePack:
     source = source_of(path)
     try:
         with opened(path, MAX_BYTES) as stream:
+            magic = stream.read(len(npz.ZIP))
+            stream.seek(0)
+            if magic != npz.ZIP:
+                raise DataError("is no molecule pack; make one with: afmid prepare")
             arrays = npz.read_npz(stream, MAX_BYTES)
         return _from_arrays(arrays)
     except DataError as error:

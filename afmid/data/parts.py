@@ -4,18 +4,21 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ValidationError
 
 from afmid.data.pack import MoleculePack, read_pack, write_pack
 from afmid.errors import DataError
 from afmid.io.atomic import atomic_path
+from afmid.io.lock import locked
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"
 JOB = "job.json"
-OURS = ("part-*.npz", ".part-*.npz", JOB, ".job.*.json")  # those with a dot are what a kill left half-written
+PARTS = "part-*.npz"
+OURS = (PARTS, f".{PARTS}", JOB, ".job.*.json")  # those with a dot are what a kill left half-written
 
 
 class Failure(NamedTuple):
@@ -44,32 +47,63 @@ class Record(BaseModel, extra="forbid", frozen=True):
 
 
 class Part(NamedTuple):
-    """The molecules made of some rows, duplicates among them, and what else is known."""
+    """The molecules made of some rows, duplicates among them, and what else is known.
+
+    A molecule's split in the pack is the one that its row names, or "".
+    """
 
     pack: MoleculePack
     record: Record
 
 
 class Parts:
-    """The parts of one job in a folder, numbered from 0."""
+    """The parts of one job in a folder, numbered from 0.
 
-    def __init__(self, folder: Path, job: Mapping[str, Any], fresh: bool = False) -> None:
-        """Take the folder, made when there is something to keep, for a job: all that the parts depend on.
+    The folder is this process' alone until the end of a `with`, which removes it where nothing is kept in it.
 
-        Args:
-            fresh: throw away the parts of another job.
+    Args:
+        folder: made if needed.
+        fresh: throw away the parts of another job.
+
+    Raises:
+        DataError: the folder cannot be written to, or another process has it.
+    """
+
+    def __init__(self, folder: Path, fresh: bool = False) -> None:
+        self._folder, self._fresh, self._foreign = folder, fresh, False
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = locked((folder / LOCK).open("ab"), folder)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not (self._foreign or any(self._folder.glob(PARTS))):
+            self.clear()
+        self._lock.close()
+        (self._folder / LOCK).unlink(missing_ok=True)
+        if not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Take the folder for a job: all that the parts depend on.
 
         Raises:
             DataError: the folder holds parts of another job.
         """
-        self._folder, self._job = folder, job
         if other := self._other(job):
-            if not fresh:
+            if not self._fresh:
+                self._foreign = True
                 raise DataError(
-                    f"{folder}: holds parts of another job ({other}); give the command that began it, another output, "
-                    "or --force to start anew"
+                    f"{self._folder}: holds parts of another job ({other}); give the command that began it, another "
+                    "output, or --force to start anew"
                 )
-            self.clear(folder)
+            self.clear()
+        with atomic_path(self._folder / JOB) as temporary:
+            temporary.write_text(json.dumps(job), encoding="utf-8")
 
     def read(self, number: int) -> Part | None:
         """Return a finished part; None where there is none, or a damaged one, which is said."""
@@ -89,25 +123,13 @@ class Parts:
         Raises:
             DataError: the folder cannot be written to.
         """
-        if not (self._folder / JOB).exists():
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise DataError(
-                    f"{self._folder}: cannot be written: {(error.strerror or str(error)).lower()}"
-                ) from error
-            with atomic_path(self._folder / JOB) as temporary:
-                temporary.write_text(json.dumps(self._job), encoding="utf-8")
         write_pack(part.pack, self._path(number))
 
-    @staticmethod
-    def clear(folder: Path) -> None:
-        """Remove the parts in a folder, and the folder where nothing else is in it."""
+    def clear(self) -> None:
+        """Remove the parts."""
         for pattern in OURS:
-            for path in folder.glob(pattern):
+            for path in self._folder.glob(pattern):
                 path.unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
     def _path(self, number: int) -> Path:
         return self._folder / f"part-{number:06}.npz"
@@ -117,7 +139,7 @@ class Parts:
         try:
             there = json.loads((self._folder / JOB).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return "of an unknown kind" if any(self._folder.glob(OURS[0])) else ""
+            return "of an unknown kind" if any(self._folder.glob(PARTS)) else ""
         except (OSError, ValueError):
             return "of an unknown kind"
         if not isinstance(there, dict):

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -27,9 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAIN, VAL = 0.90, 0.95  # upper ends of the splits
+SEEN = {"train": 2, "val": 1}  # how much training sees of a split; nothing of any other
 TIMEOUT_S = 60.0
 REPORT_EVERY = 50  # molecules
-PART_ROWS = 250
+PART_ROWS = 50
 CLUSTER_ROWS = 16  # in one task: a second of work, beside which its way there and back is nothing
 
 
@@ -65,7 +65,7 @@ class Progress:
     """How far `prepare` is.
 
     Attributes:
-        done: rows; `before` of them were done by an earlier call.
+        done: rows; `before` of them were done by an earlier call, `kept` are in finished parts.
         failed: how many are left out, by reason; duplicates are found in the end.
         pack: comes with the last one, as do `failures`: all rows that are left out.
     """
@@ -75,82 +75,101 @@ class Progress:
     pack: MoleculePack | None = None
     failures: Sequence[Failure] = ()
     before: int = 0
+    kept: int = 0
+
+
+class NothingMadeError(DataError):
+    """Not one molecule of a list could be made; `failures` says why."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        counts = Counter(failure.reason for failure in failures).most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+        first = f"; the first: row {failures[0].row}: {failures[0].detail}" if failures else ""
+        super().__init__(f"no molecule of the list could be prepared: {reasons or 'it is empty'}{first}")
+        self.failures = failures
 
 
 def prepare(
-    rows: Iterable[Row | tuple[Any, ...]],
+    rows: Sequence[Row],
     options: PrepareOptions = PrepareOptions(),  # noqa: B008 (frozen)
     *,
     jobs: int = 1,
     scheduler: str = "",
-    parts: Path | None = None,
-    fresh: bool = False,
+    parts: Parts | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Generator[Progress, None, None]:
     """Make a pack of the molecules in `rows`; yield the progress now and then, last with the pack.
 
-    The order of the rows is kept, and neither `jobs` nor `scheduler` changes the result. A geometry that is given is
-    kept, and is the molecule's only one. Molecules with other elements, duplicates (by InChIKey), failures and those
-    that take longer than `timeout_s` are left out, counted by reason, listed, and logged at INFO. A split that the row
-    does not give follows from the InChIKey: see `split_of`.
+    The order of the rows is kept, and neither `jobs` nor `scheduler` changes the result, unless a molecule takes longer
+    than `timeout_s` allows. A geometry that is given is kept, and is the molecule's only one. Molecules with other
+    elements, duplicates (by InChIKey) and failures are left out, counted by reason, listed, and logged at INFO.
+
+    All stereoisomers of a molecule are in one split: that which a row names for one of them, be it a duplicate. Where
+    rows name several, it is what training sees least: any other before val, val before train. Without any it follows
+    from the InChIKey: see `split_of`.
 
     Args:
         jobs: processes. With 1 all runs in this process.
         scheduler: address of a Dask cluster that takes the place of processes. There, as in this process, RDKit's own
             limits alone stop a slow molecule.
-        parts: folder where finished parts are kept, so that the same call goes on after a kill. They stay there until
-            afmid.data.parts.Parts.clear.
-        fresh: throw away the parts of another job, if they are in the folder.
+        parts: where finished parts are kept, so that the same call goes on after a kill, until `Parts.clear`.
+        timeout_s: for one embedding; a process may take that for each conformer, and for each trial of a pressed one.
 
     Raises:
-        DataError: not one molecule could be made, or `parts` are those of another job.
+        NothingMadeError: not one molecule could be made.
+        DataError: `parts` are those of another job.
         AfmidError: the processes do not start, or the cluster does not answer.
     """
-    listed = [Row(*row) for row in rows]
-    job = _job(listed, options)
-    store = Parts(parts, job, fresh) if parts else None
-    starts = range(0, len(listed), PART_ROWS)
-    finished = {i: part for i in range(len(starts)) if store and (part := store.read(i))}
-    done = before = sum(len(listed[starts[i] : starts[i] + PART_ROWS]) for i in finished)
+    job = _job(rows, options)
+    if parts:
+        parts.begin(job)
+    starts = range(0, len(rows), PART_ROWS)
+    finished = {i: part for i in range(len(starts)) if parts and (part := parts.read(i))}
+    done = before = sum(len(rows[starts[i] : starts[i] + PART_ROWS]) for i in finished)
     failed = Counter(failure.reason for part in finished.values() for failure in part.record.failures)
     if done:
-        log.info("%d of %d rows were prepared before", done, len(listed))
-        yield Progress(done, dict(failed), before=before)
+        log.info("%d of %d rows were prepared before", done, len(rows))
+        yield Progress(done, dict(failed), before=before, kept=done)
     todo = itertools.chain.from_iterable(
-        listed[start : start + PART_ROWS] for i, start in enumerate(starts) if i not in finished
+        rows[start : start + PART_ROWS] for i, start in enumerate(starts) if i not in finished
     )
+    kept = done if parts else 0
     made = _made(todo, options, jobs, scheduler, timeout_s)
     with closing(made):
         for i, start in enumerate(starts):
             if i in finished:
                 continue
             results: list[Made] = []
-            for row in listed[start : start + PART_ROWS]:
+            for row in rows[start : start + PART_ROWS]:
                 results.append(next(made))
                 done += 1
                 _log(start + len(results), row, results[-1])
                 failed.update([results[-1].failure] if results[-1].failure else [])
                 if done % REPORT_EVERY == 0:
-                    yield Progress(done, dict(failed), before=before)
-            finished[i] = _part(start, listed[start : start + PART_ROWS], results)
-            if store:
-                store.write(i, finished[i])
-    if not any(part.record.rows for part in finished.values()):
-        if parts:
-            Parts.clear(parts)
-        reasons = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
-        raise DataError(f"no molecule of the list could be prepared: {reasons or 'it is empty'}")
-    yield replace(_joined([finished[i] for i in range(len(starts))], listed, job), before=before)
+                    yield Progress(done, dict(failed), before=before, kept=kept)
+            finished[i] = _part(start, rows[start : start + PART_ROWS], results)
+            if parts:
+                parts.write(i, finished[i])
+                kept = done
+    in_all = [finished[i] for i in range(len(starts))]
+    if not any(part.record.rows for part in in_all):
+        raise NothingMadeError([failure for part in in_all for failure in part.record.failures])
+    yield replace(_joined(in_all, job), before=before)
 
 
 def split_of(inchikey: str) -> str:
     """Return the split of a molecule: 90 % train, 5 % val, 5 % test, by the hash of its InChIKey's first block.
 
-    All stereoisomers of a skeleton are in the same split, in any list.
+    All stereoisomers of a skeleton are in the same split, in any list that names none.
     """
-    digest = hashlib.sha256(b"split" + inchikey.partition("-")[0].encode()).hexdigest()
+    digest = hashlib.sha256(b"split" + _skeleton(inchikey).encode()).hexdigest()
     share = int(digest[:12], 16) / 16**12
     return "train" if share < TRAIN else "val" if share < VAL else "test"
+
+
+def _skeleton(inchikey: str) -> str:
+    """Return what the stereoisomers of a molecule have in common."""
+    return inchikey.partition("-")[0]
 
 
 def _job(rows: Sequence[Row], options: PrepareOptions) -> dict[str, Any]:
@@ -167,24 +186,31 @@ def _job(rows: Sequence[Row], options: PrepareOptions) -> dict[str, Any]:
 
 
 def _made(
-    rows: Iterable[Row], options: PrepareOptions, jobs: int, scheduler: str, timeout_s: float, together: int = 0
+    rows: Iterable[Row], options: PrepareOptions, jobs: int, scheduler: str, timeout_s: float
 ) -> "Generator[Made, None, None]":
     """Yield what becomes of each row, in their order; several of them go to a cluster together."""
+    from afmid.chem import PRESS_TRIALS
     from afmid.data.conformers import Made, make
 
-    remaining, size = iter(rows), together or (CLUSTER_ROWS if scheduler else 1)
+    remaining, size = iter(rows), CLUSTER_ROWS if scheduler else 1
     tasks = iter(lambda: tuple(itertools.islice(remaining, size)), ())
     function = partial(make, options=options)
-    with closing(in_order(function, tasks, jobs if jobs > 1 else 0, timeout_s, scheduler)) as results:
+    patience_s = timeout_s * options.conformers * (PRESS_TRIALS if options.press else 1)
+
+    def of(answer: "list[Made] | AfmidError") -> list[Made]:
+        if isinstance(answer, LostError):
+            return [Made(failure=answer.kind, detail=str(answer))]
+        if isinstance(answer, AfmidError):
+            raise answer
+        return answer
+
+    with closing(in_order(function, tasks, jobs if jobs > 1 else 0, patience_s, scheduler)) as results:
         for task, answer in results:
-            if isinstance(answer, LostError) and len(task) > 1:  # one of them is to blame
-                yield from _made(task, options, jobs, scheduler, timeout_s, together=1)
-            elif isinstance(answer, LostError):
-                yield Made(failure=answer.kind, detail=str(answer))
-            elif isinstance(answer, AfmidError):
-                raise answer
+            if isinstance(answer, LostError) and len(task) > 1:  # one of them is to blame, which a process here tells
+                for _, single in in_order(function, zip(task, strict=True), 1, patience_s):
+                    yield from of(single)
             else:
-                yield from answer
+                yield from of(answer)
 
 
 def _log(number: int, row: Row, made: "Made") -> None:
@@ -209,15 +235,16 @@ def _part(start: int, rows: Sequence[Row], results: "Sequence[Made]") -> Part:
     pack = concatenate(
         [made.conformers for _, _, made in kept],
         [row.source for _, row, _ in kept],
-        [row.split or split_of(made.inchikey) for _, row, made in kept],
+        [row.split or "" for _, row, _ in kept],
         record.model_dump(mode="json"),
         [pressed for _, _, made in kept for pressed in made.pressed],
     )
     return Part(pack, record)
 
 
-def _joined(parts: Sequence[Part], rows: Sequence[Row], job: Mapping[str, Any]) -> Progress:
+def _joined(parts: Sequence[Part], job: Mapping[str, Any]) -> Progress:
     """Return the last progress: the pack of the parts without duplicates, and what is left out."""
+    named = _named(parts)
     first: dict[str, int] = {}
     packs: list[MoleculePack] = []
     failures: list[Failure] = []
@@ -229,7 +256,8 @@ def _joined(parts: Sequence[Part], rows: Sequence[Row], job: Mapping[str, Any]) 
             else:
                 detail = f"is row {first[inchikey]} again, with the InChIKey {inchikey}"
                 failures.append(Failure(number, pack.smiles[i], "duplicate", detail))
-        packs.append(pack.taken(kept))
+        keys = [record.inchikeys[i] for i in kept]
+        packs.append(replace(pack.taken(kept), split=tuple(named.get(_skeleton(key)) or split_of(key) for key in keys)))
         failures += record.failures
     failures.sort()
     failed = dict(Counter(failure.reason for failure in failures).most_common())
@@ -240,4 +268,22 @@ def _joined(parts: Sequence[Part], rows: Sequence[Row], job: Mapping[str, Any]) 
         "failed": failed,
         "other_charges": len({inchikey for _, record in parts for inchikey in record.other_charges}),
     }
-    return Progress(len(rows), failed, joined(packs, meta), tuple(failures))
+    return Progress(job["rows"], failed, joined(packs, meta), tuple(failures))
+
+
+def _named(parts: Sequence[Part]) -> dict[str, str]:
+    """Return the split of each skeleton that rows name one for; a warning counts molecules that are named several."""
+    names: dict[str, list[str]] = {}
+    molecules: dict[str, set[str]] = {}
+    for pack, record in parts:
+        for inchikey, split in zip(record.inchikeys, pack.split, strict=True):
+            molecules.setdefault(_skeleton(inchikey), set()).add(inchikey)
+            if split:
+                names.setdefault(_skeleton(inchikey), []).append(split)
+    if disputed := sum(len(molecules[skeleton]) for skeleton, splits in names.items() if len(set(splits)) > 1):
+        log.warning(
+            "molecules of which rows, theirs or their stereoisomers', name several splits: %d; "
+            "they are kept from training, and from val where another is named",
+            disputed,
+        )
+    return {skeleton: min(splits, key=lambda split: SEEN.get(split, 0)) for skeleton, splits in names.items()}

@@ -53,6 +53,7 @@ def _lateral(old: Array, new: Array) -> Array:
         return _linear(old, new)
     distance = np.abs(np.clip(new, old[0], old[-1])[:, None] - old) / wide
     weights = np.maximum(1 - distance, 0)
+    weights = np.where(weights.any(1, keepdims=True), weights, _linear(old, new))  # uneven pixels may leave a gap
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
 

@@ -29,7 +29,7 @@ MAX_CHARACTERS = 2**30
 MAX_RECORD = 2**22  # characters of one molecule in an sdf or xyz file
 GZIP = b"\x1f\x8b"
 LISTS = (".csv", ".smi", ".smiles", ".txt")
-GEOMETRIES = (".sdf", ".mol", ".xyz", ".extxyz")
+GEOMETRIES = (".xyz", ".extxyz", ".sdf", ".mol")
 END = "$$$$"  # of a record in an sdf file
 
 
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     Attributes:
         smiles: "" where it follows from the geometry.
         source: where it comes from.
-        split: None where the list does not give it.
+        split: in small letters; None where the list does not give it.
         flat: how flat it can lie, 0 … 1; None where the list does not say.
         geometry: None for a SMILES.
     """
@@ -85,8 +85,8 @@ def read_rows(inputs: Sequence[str]) -> Iterator[Row]:
 def read_smiles_list(path: Path | str) -> Iterator[Row]:
     """Yield the molecules of a list, which may be gzipped: a csv with a column `smiles`, or one SMILES per line.
 
-    A csv may have columns `source`, `split` and `flat`; of a plain list the first word of each line counts, and a line
-    that starts with # is a comment. The file's name is the source where none is given. "-" is stdin.
+    A csv may have columns `source`, `split` (in any case) and `flat`; of a plain list the first word of each line
+    counts, and a line that starts with # is a comment. The file's name is the source where none is given. "-" is stdin.
 
     Raises:
         DataError: no such file, no list of SMILES, or one beyond `MAX_LINES` or `MAX_CHARACTERS` (unpacked).
@@ -141,21 +141,33 @@ def _flat(row: Row) -> float:
     return flatness_of(row)
 
 
+def molecule_files(folder: Path, packed: bool = True) -> list[Path]:
+    """Return the sdf, mol and xyz files of a folder by their names; others are skipped with a warning.
+
+    Args:
+        packed: those that are gzipped too.
+
+    Raises:
+        DataError: there are none, or the folder cannot be read.
+    """
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    molecules = [file for file in files if (_suffix(file) if packed else file.suffix.lower()) in GEOMETRIES]
+    if not molecules:
+        raise DataError(f"{folder}: holds no molecule files ({', '.join(GEOMETRIES)})")
+    if skipped := len(files) - len(molecules):
+        log.warning("%s: files that are none of %s are skipped: %d", folder, ", ".join(GEOMETRIES), skipped)
+    return molecules
+
+
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _folder(path: Path) -> Iterator[Row]:
-    try:
-        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    molecules = [file for file in files if _suffix(file) in GEOMETRIES]
-    if not molecules:
-        raise DataError(f"{path}: holds no molecule files ({', '.join(GEOMETRIES)})")
-    if skipped := len(files) - len(molecules):
-        log.warning("%s: files that are none of %s are skipped: %d", path, ", ".join(GEOMETRIES), skipped)
-    for file in molecules:
+    for file in molecule_files(path):
         yield from read_geometries(file, path.resolve().name)
 
 
@@ -182,9 +194,14 @@ def _rows(file: TextIO, name: str) -> Iterator[Row]:
     header = [column.strip().lower() for column in next(csv.reader([first]), [])]
     if "smiles" in header:
         for record in csv.DictReader(_lines(file, MAX_CHARACTERS, MAX_LINES), header):
-            if smiles := (record["smiles"] or "").strip():
-                yield Row(smiles, record.get("source") or name, record.get("split") or None, _share(record.get("flat")))
+            smiles, source, split = ((record.get(key) or "").strip() for key in ("smiles", "source", "split"))
+            if smiles:
+                yield Row(smiles, source or name, split.lower() or None, _share(record.get("flat")))
         return
+    for mark in ";|\t":
+        columns = [column.strip(' "').lower() for column in first.split(mark)]
+        if "smiles" in columns and first.split()[0].lower() != "smiles":
+            raise DataError(f"its first line separates columns by {mark!r}; separate them by commas: {first[:80]!r}")
     if "," in first:
         raise DataError(f"its first line names no column 'smiles': {first[:80]!r}")
     for line in (first, *_lines(file, MAX_CHARACTERS, MAX_LINES)):

@@ -116,7 +116,10 @@ def open_scans(paths: Sequence[str | Path]) -> ScanSet:
     parts = [part for path in paths for part in _open(str(path))]
     if not parts:
         raise DataError("no scans are given")
-    return ScanSet(parts)
+    scans = ScanSet(parts)
+    if not len(scans):
+        raise DataError(f"no scans in {', '.join(map(str, paths))}")
+    return scans
 
 
 class _Part(ABC):
@@ -161,7 +164,7 @@ class _File(_Part):
                 arrays = npz.read_npz(stream, only=("meta",))
             if "meta" in arrays:
                 record, smiles = scan_file.record_of(arrays["meta"])
-                return shard_file.split_of(record), smiles
+                return shard_file.recorded_split(record), smiles
         return "", ""
 
     def split(self, i: int) -> str:

@@ -121,10 +121,15 @@ class ScanStream:
             yield from (_joined(entry.name, ending) for ending in self.settings)
 
     def sha256(self) -> str:
-        """Return the hash of what the scans depend on: the molecules, the settings, how they lie, the record."""
+        """Return the hash of what the scans depend on: molecules, potential, settings, how they lie, and the record.
+
+        The engine and its options are to be in the record.
+        """
+        field = self.potential and (self.potential.values, self.potential.origin, self.potential.cell)
         parts = {
             "sources": [source.sha256 for source in self.sources],
             "settings": {ending: options.model_dump() for ending, options in self.settings.items()},
+            "potential": [hashlib.sha256(array.tobytes()).hexdigest() for array in field or ()],
             "pose": [self.pose, self.seed],
             "record": dict(self.record),
             "range": [self.first, self.molecules, self.block],

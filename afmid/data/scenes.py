@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from afmid.data.pack import CHARGE_UNIT, ORDER_UNIT, POSITION_UNIT, MoleculePack
 from afmid.data.poses import ATTEMPTS, draw_rotations
 from afmid.molecule import Molecule, Molecules
-from afmid.simulate.scan_simulation import SimulationOptions
+from afmid.simulate.scan_simulation import SimulationOptions, tops
 from afmid.simulate.scene import Scenes
 from afmid.units import N_per_m
 
@@ -73,6 +73,7 @@ def draw_scenes(
     options: SimulationOptions,
     ranges: SceneRanges,
     rng: np.random.Generator,
+    others: NDArray[np.int64] | None = None,
 ) -> Scenes:
     """Return scenes of conformers in drawn poses, under drawn tips, anywhere in the window, whose centre is x = y = 0.
 
@@ -81,10 +82,11 @@ def draw_scenes(
 
     Args:
         pack: the molecules.
-        conformers: which of them (B,); those that lie beside others are drawn from the same.
+        conformers: which of them (B,).
         options: the grid, the oscillation, and what of the tip is not drawn.
         ranges: what is drawn.
         rng: the source of all chance.
+        others: what those that lie beside them are drawn from; the conformers themselves where not given.
 
     Raises:
         DataError: an element without Lennard-Jones parameters, or a tip that cannot be.
@@ -95,9 +97,7 @@ def draw_scenes(
     where = rng.uniform(-1, 1, (2, count))
     more = np.where(rng.random(count) < ranges.several, rng.integers(1, 3, count), 0)
     wet, mixed = rng.random((2, count)) < [[ranges.water], [0.5]]
-    others = rng.choice(conformers, int(more.sum()))
-
-    chosen = np.concatenate([conformers, others])
+    chosen = np.concatenate([conformers, rng.choice(conformers if others is None else others, int(more.sum()))])
     pieces = gather(pack, chosen)
     atoms = pieces.numbers > 0
     flat = (rng.random(len(chosen)) < ranges.flat) | (pack.pressed[chosen] > 0)
@@ -107,7 +107,7 @@ def draw_scenes(
 
     molecules = Molecules._make(column[:count] for column in pieces)
     leading = np.count_nonzero(atoms[:count], axis=1)
-    beside = np.split(count + np.arange(len(others)), np.cumsum(more)[:-1])
+    beside = np.split(np.arange(count, len(chosen)), np.cumsum(more)[:-1])
     composed: dict[int, Molecule] = {}
     for b in np.flatnonzero((more > 0) | wet).tolist():
         group = [_molecule(pieces, i, smiles[i]) for i in (b, *beside[b])]
@@ -248,11 +248,11 @@ def _in_window(molecules: Molecules, leading: NDArray[np.int64], where: Array, s
     half = (size - (high - low)) / 2
     room = np.maximum(half, SLACK - np.minimum(half, 0))  # of a molecule that is cut, over its ends
     shift = offset * where * room - (low + high) / 2
-    z, farthest = np.where(numbers > 0, positions[..., 2], -np.inf), max(size / 2 - EDGE, 0.0)
+    ends, farthest = tops(numbers, positions[..., 2]), max(size / 2 - EDGE, 0.0)
     beyond = lateral + shift[..., None]
     beyond -= np.clip(beyond, -farthest, farthest)  # (2, B, N)
-    outside = np.where(z >= z.max(1, keepdims=True) - UNEVEN, (beyond**2).sum(0), np.inf)
-    shift -= beyond[:, np.arange(len(z)), outside.argmin(1)]
+    outside = np.where(ends >= ends.max(1, keepdims=True) - UNEVEN, (beyond**2).sum(0), np.inf)
+    shift -= beyond[:, np.arange(len(ends)), outside.argmin(1)]
     return molecules._replace(positions=positions + np.pad(shift, [(0, 1), (0, 0)]).T[:, None])
 
 

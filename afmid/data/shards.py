@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from afmid.data.scan_stream import ScanStream
-from afmid.errors import DataError
-from afmid.io.shard_file import KEY_LETTERS, ShardWriter, read_shard
+from afmid.errors import DataError, UsageError
+from afmid.io.shard_file import KEY_LETTERS, MOST_SAMPLES, ShardWriter, read_shard
 
 DIGITS = 8  # of a molecule's number in a key
 
@@ -77,8 +77,13 @@ def shard_jobs(stream: ScanStream, name: str, folder: Path, count: int, chosen: 
         folder: where they go.
         count: of the shards.
         chosen: the one of this number alone, from 0.
+
+    Raises:
+        UsageError: too many scans for each.
     """
-    total = stream.molecules
+    total, most = stream.molecules, MOST_SAMPLES // len(stream.settings)
+    if total > count * most:
+        raise UsageError(f"a shard holds up to {MOST_SAMPLES} scans; give more shards: --shard {-(-total // most)}")
     return [
         ShardJob(
             folder / f"{name}-{i:05d}-of-{count:05d}.tar",

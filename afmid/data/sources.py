@@ -10,9 +10,9 @@ from itertools import count, islice
 from pathlib import Path
 
 from afmid.data.pack import MoleculePack, read_pack
-from afmid.data.rows import Row, read_smiles_list
+from afmid.data.rows import Row, molecule_files, read_smiles_list
 from afmid.errors import DataError, UsageError
-from afmid.io.molecules import WRITERS, read_molecule
+from afmid.io.molecules import read_molecule
 from afmid.io.stream import STREAM
 from afmid.molecule import Molecule
 
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 PACK = ".npz"
 LISTS = re.compile(r"\.(csv|smi|smiles|txt)(\.gz)?$", re.I)
-FILES = tuple(WRITERS)  # those that are read are those that are written
 DIGITS = 6  # of the number of a molecule in a list or a pack, at least
 LONGEST = 100  # letters of a name, which more is added to
 
@@ -202,27 +201,19 @@ def _words(text: str, names: _Names) -> Source:
 
 
 def _folder(path: Path, names: _Names) -> Source:
-    try:
-        listed = sorted(item.name for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    files = [name for name in listed if name.lower().endswith(FILES)]
-    if not files:
-        raise DataError(f"{path}: holds no molecule files ({', '.join(FILES)})")
-    if skipped := len(listed) - len(files):
-        log.warning("%s: files that are none of %s are skipped: %d", path, ", ".join(FILES), skipped)
-    stems = [names.single(Path(name).stem) for name in files]
+    files = molecule_files(path, packed=False)
+    stems = [names.single(file.stem) for file in files]
 
     def entries(start: int) -> Iterator[Entry]:
-        for name, stem in zip(files[start:], stems[start:], strict=True):
-            yield Entry(stem, "", _reading(path / name))
+        for file, stem in zip(files[start:], stems[start:], strict=True):
+            yield Entry(stem, "", _reading(file))
 
-    return Source(len(files), entries, lambda: _hash_of_files(path / name for name in files))
+    return Source(len(files), entries, lambda: _hash_of_files(files))
 
 
 def _list(path: Path, split: str | None, names: _Names) -> Source:
     def rows() -> Iterator[tuple[int, Row]]:
-        return ((i, row) for i, row in enumerate(read_smiles_list(path)) if split in (None, row.split))
+        return ((i, row) for i, row in enumerate(read_smiles_list(path)) if split is None or split.lower() == row.split)
 
     number = sum(1 for _ in rows())
     if not number:

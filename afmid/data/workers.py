@@ -179,7 +179,9 @@ class _Worker(Generic[Task]):
             self._pipe.recv()
         except (EOFError, OSError) as error:
             self._kill()
-            raise AfmidError("a process for the molecules could not start; try again with: --jobs 1") from error
+            raise AfmidError(
+                "a process for the molecules could not start; see what it says above, or give fewer with --jobs"
+            ) from error
 
     def _kill(self) -> None:
         if (process := self._process) is not None:

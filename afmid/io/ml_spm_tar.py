@@ -13,7 +13,7 @@ and tips in the order of ED-AFM, CO and Xe.
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,11 @@ _LATTICE = re.compile(r'lattice="([^"]*)"', re.I)
 
 @dataclass(frozen=True)
 class TarSample:
-    """Where the images of one scan are, from far to near, and its molecule."""
+    """Where the images of one scan are, by their slices' numbers, from far to near, and its molecule."""
 
     key: str
     tip: int
-    images: Sequence[Member]
+    images: Mapping[int, Member]
     xyz: Member | None
 
     @property
@@ -84,18 +84,20 @@ def read_tar_sample(path: Path | str, sample: TarSample) -> Scan:
         raise DataError("has no .xyz, and so no scan window")
     if len(sample.images) > MOST_IMAGES:
         raise DataError(f"has {len(sample.images)} images; afmid reads up to {MOST_IMAGES}")
+    if max(sample.images) - min(sample.images) >= len(sample.images):
+        raise DataError(f"slices are missing; it has {', '.join(map(str, sorted(sample.images)))}")
     with opened(path) as stream:
-        text = tar_members.read(stream, sample.xyz, MAX_XYZ).decode(errors="replace")
+        xyz = tar_members.read(stream, sample.xyz, MAX_XYZ)
         images = []
-        for member in sample.images:
+        for member in sample.images.values():
             try:
                 images.append(grey_image.read_grey(tar_members.read(stream, member, grey_image.MAX_BYTES)))
             except DataError as error:
                 raise DataError(f"{member.name}: {error}") from error
     if len({image.shape for image in images}) > 1:
         raise DataError("its images differ in size")
-    truth = xyz_file.atoms_from_text(text, sample.key).topmost_at_zero()
-    low, high = _window(text.splitlines()[1])
+    truth = xyz_file.atoms_from_text(xyz.decode(errors="replace"), sample.key).topmost_at_zero()
+    low, high = _window(xyz.splitlines()[1].decode(errors="replace"))  # text would be split at form feeds too
     heights = [float(low[2]), float(high[2])]
     stack = np.stack(images, axis=-1)
     x, y = (low[i] + np.arange(stack.shape[i]) * (high[i] - low[i]) / stack.shape[i] for i in (0, 1))
@@ -121,7 +123,7 @@ def _of_sample(key: str, group: Sequence[Member]) -> list[TarSample]:
             near_first |= found[3] != "png"
     xyz = next((member for member in group if member.name.endswith(".xyz")), None)
     return [
-        TarSample(key, tip, [images[i] for i in sorted(images, reverse=near_first)], xyz)
+        TarSample(key, tip, dict(sorted(images.items(), reverse=near_first)), xyz)
         for tip, images in sorted(slices.items())
     ]
 

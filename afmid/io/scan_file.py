@@ -19,7 +19,7 @@ from afmid.errors import DataError
 from afmid.io.meta import parse_meta, write_meta
 from afmid.io.npz import called
 from afmid.molecule import Molecule
-from afmid.scan import Scan
+from afmid.scan import ABOVE_LAST_IMAGE, Scan
 from afmid.units import N_per_m
 
 log = logging.getLogger(__name__)
@@ -29,22 +29,48 @@ AXES = ("df", "x", "y", "z")
 TRUTH = ("numbers", "positions", "charges", "bonds", "orders")
 
 
-class _Truth(BaseModel, extra="forbid"):
+class TruthWords(BaseModel, extra="forbid"):
+    """What the true molecule is besides arrays."""
+
     name: str = ""
     smiles: str = ""
 
 
-class _Meta(BaseModel, extra="forbid"):
-    schema_: Literal["afmid.scan/1"] = Field(alias="schema")
+class ScanWords(BaseModel, extra="forbid"):
+    """What a scan is besides arrays, as files say it: the stiffness is in N/m."""
+
     channel: str = "df"
     tip: str = "CO"
-    z_reference: str = "last image"
+    z_reference: str = ABOVE_LAST_IMAGE
     amplitude: float | None = None
     f0: float | None = None
     cantilever_stiffness: float | None = None
     source: str = ""
     meta: dict[str, Any] = Field(default_factory=dict)
-    truth: _Truth | None = None
+
+
+class _Meta(ScanWords):
+    schema_: Literal["afmid.scan/1"] = Field(alias="schema")
+    truth: TruthWords | None = None
+
+
+def words_of(scan: Scan, model: type[ScanWords]) -> dict[str, Any]:
+    """Return the words of a scan by their keys in the files of a model."""
+    stiffness = scan.cantilever_stiffness
+    words = {name: getattr(scan, name) for name in ScanWords.model_fields} | {
+        # 15 digits: what a user gave in N/m comes back as given
+        "cantilever_stiffness": None if stiffness is None else float(f"{stiffness / N_per_m:.15g}"),
+        "meta": dict(scan.meta),
+    }
+    return {model.model_fields[name].alias or name: value for name, value in words.items()}
+
+
+def arguments_of(words: ScanWords) -> dict[str, Any]:
+    """Return the words as arguments of Scan."""
+    stiffness = words.cantilever_stiffness
+    return {name: getattr(words, name) for name in ScanWords.model_fields} | {
+        "cantilever_stiffness": None if stiffness is None else stiffness * N_per_m
+    }
 
 
 def is_scan(arrays: Mapping[str, NDArray[Any]]) -> bool:
@@ -64,22 +90,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Scan:
     stack = real(arrays["df"], "df")
     axes = [real(arrays[name], name) for name in AXES[1:]]
     stack, (x, y, z) = _turned(stack, axes)
-    stiffness = meta.cantilever_stiffness
-    return Scan(
-        stack,
-        x,
-        y,
-        z,
-        z_reference=meta.z_reference,
-        channel=meta.channel,
-        tip=meta.tip,
-        amplitude=meta.amplitude,
-        f0=meta.f0,
-        cantilever_stiffness=None if stiffness is None else stiffness * N_per_m,
-        source=meta.source,
-        meta=meta.meta,
-        truth=_truth(arrays, meta.truth or _Truth()),
-    )
+    return Scan(stack, x, y, z, **arguments_of(meta), truth=_truth(arrays, meta.truth or TruthWords()))
 
 
 def record_of(meta: NDArray[Any]) -> tuple[dict[str, Any], str]:
@@ -94,20 +105,9 @@ def to_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: `scan.meta` holds what JSON cannot.
     """
-    stiffness, truth = scan.cantilever_stiffness, scan.truth
-    meta = _Meta(
-        schema="afmid.scan/1",
-        channel=scan.channel,
-        tip=scan.tip,
-        z_reference=scan.z_reference,
-        amplitude=scan.amplitude,
-        f0=scan.f0,
-        # 15 digits: what a user gave in N/m comes back as given
-        cantilever_stiffness=None if stiffness is None else float(f"{stiffness / N_per_m:.15g}"),
-        source=scan.source,
-        meta=dict(scan.meta),
-        truth=_Truth(name=truth.name, smiles=truth.smiles) if truth else None,
-    )
+    truth = scan.truth
+    words = TruthWords(name=truth.name, smiles=truth.smiles) if truth else None
+    meta = _Meta(schema="afmid.scan/1", **words_of(scan, _Meta), truth=words)
     arrays: dict[str, NDArray[Any]] = {name: getattr(scan, name) for name in AXES}
     if truth:
         arrays |= {f"truth_{name}": getattr(truth, name) for name in TRUTH}
@@ -151,7 +151,7 @@ def _turned(stack: NDArray[Any], axes: list[NDArray[Any]]) -> tuple[NDArray[np.f
     return np.ascontiguousarray(stack), axes
 
 
-def _truth(arrays: Mapping[str, NDArray[Any]], words: _Truth) -> Molecule | None:
+def _truth(arrays: Mapping[str, NDArray[Any]], words: TruthWords) -> Molecule | None:
     names = [f"truth_{name}" for name in TRUTH]
     if not any(name in arrays for name in names):
         return None

@@ -77,6 +77,8 @@ def _scan(
         if given := [name for name, value in told.items() if value is not None]:
             raise DataError(f"an afmid scan brings its own axes and tip; leave out --{given[0]}")
         return scan_file.from_arrays(arrays)
+    if "atom_offsets" in arrays:
+        raise DataError("is a molecule pack; simulate scans of it first: afmid simulate PACK -o scans/")
     if ppafm_file.is_ppafm(arrays):
         scan = ppafm_file.from_arrays(arrays, pixel, step, order, source)
     elif len(arrays) == 1:

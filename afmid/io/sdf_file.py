@@ -5,6 +5,7 @@ Charges stand in the list `atom.dprop.PartialCharge` that RDKit reads and writes
 
 import io
 import logging
+import re
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,21 @@ from afmid.molecule import Molecule
 log = logging.getLogger(__name__)
 
 CHARGES = "PartialCharge"
+_COUNT = re.compile(r"(?:.*\n){3} *([0-9]{1,3})")  # of a V2000 file, in the first columns of its fourth line
+_COUNT_V3000 = re.compile(r"^M  V30 COUNTS\s+([0-9]{1,18})", re.M)
+
+
+def count(text: str) -> int:
+    """Return how many atoms an sdf or mol file with one molecule says that it has; 0 where it says nothing."""
+    found = _COUNT_V3000.search(text) or _COUNT.match(text)
+    return int(found[1]) if found else 0
 
 
 def from_text(text: str, name: str) -> Molecule:
     """Return the first molecule of an sdf or mol file; missing hydrogens are added, a flat drawing is embedded.
 
     Raises:
-        DataError: damaged, no atoms, a valence that cannot be, or a drawing without a geometry.
+        DataError: damaged, no atoms, a valence that cannot be, a bond without an order, or a drawing without geometry.
     """
     from rdkit import Chem, rdBase
 
@@ -37,7 +46,7 @@ def from_text(text: str, name: str) -> Molecule:
         if not drawn:
             Chem.AssignStereochemistryFrom3D(mol)
         full = Chem.AddHs(mol, addCoords=not drawn)
-        smiles = str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+    smiles = _smiles(mol)
     if added := full.GetNumAtoms() - mol.GetNumAtoms():
         log.warning("%s: %d hydrogen atoms added", name, added)
     if drawn:
@@ -52,13 +61,10 @@ def drawn_smiles(text: str) -> str:
     """Return the SMILES of an sdf or mol file's first molecule where that is a flat drawing, else "".
 
     Raises:
-        DataError: damaged, no atoms, or a valence that cannot be.
+        DataError: damaged, no atoms, a valence that cannot be, or a bond without an order.
     """
-    from rdkit import Chem, rdBase
-
     mol, drawn = _parsed(text)
-    with rdBase.BlockLogs():
-        return str(Chem.MolToSmiles(Chem.RemoveHs(mol))) if drawn else ""
+    return _smiles(mol) if drawn else ""
 
 
 def to_text(molecule: Molecule) -> str:
@@ -94,6 +100,18 @@ def _parsed(text: str) -> tuple[Any, bool]:
         raise DataError("holds no atoms; a molecule needs at least one")
     if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
         raise DataError("holds an atom without an element; name each element")
-    drawn = not (mol.GetConformer().Is3D() or text.splitlines()[1][20:22] == "3D")  # RDKit calls a planar molecule 2D
+    if any(bond.GetBondTypeAsDouble() == 0 for bond in mol.GetBonds()):
+        raise DataError("holds a bond without an order, such as a query's (types 5 to 8); give each bond its order")
+    drawn = not (mol.GetConformer().Is3D() or text.split("\n", 2)[1][20:22] == "3D")  # RDKit calls a planar molecule 2D
     mol.GetConformer().Set3D(not drawn)
     return mol, drawn
+
+
+def _smiles(mol: Any) -> str:
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        try:
+            return str(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+        except ValueError as error:  # RDKit reads what it does not sanitise
+            raise DataError(f"its bonds make no valid molecule: {str(error).strip()}") from error

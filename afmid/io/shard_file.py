@@ -27,13 +27,13 @@ from pydantic import BaseModel, Field
 
 from afmid.errors import DataError
 from afmid.io import npz, tar_members, xyz_file
+from afmid.io.lock import locked
 from afmid.io.meta import parse_json, write_json
-from afmid.io.scan_file import stack_of
+from afmid.io.scan_file import ScanWords, TruthWords, arguments_of, stack_of, words_of
 from afmid.io.stream import opened
 from afmid.io.tar_members import BLOCK, END, Member
 from afmid.molecule import Molecule
-from afmid.scan import ABOVE_LAST_IMAGE, Scan
-from afmid.units import N_per_m
+from afmid.scan import Scan
 
 log = logging.getLogger(__name__)
 
@@ -44,32 +44,26 @@ NPY, JSON, XYZ = ".npy", ".json", ".xyz"
 KEY_LETTERS = 90  # a tar's header has room for 100
 MAX_JSON = 2**22  # bytes
 MAX_INDEX = 2**24
+MOST_SAMPLES = 100_000  # with keys of 90 letters their index stays within MAX_INDEX
 DIGITS = 16  # of the position that ends the index
 
 
-class _Truth(BaseModel, extra="forbid"):
-    name: str = ""
-    smiles: str = ""
+class _Truth(TruthWords):
     numbers: list[int]
-    positions_angstrom: list[list[float]]
-    charges_e: list[float]
+    positions: list[list[float]] = Field(alias="positions_angstrom")
+    charges: list[float] = Field(alias="charges_e")
     bonds: list[list[int]]
     orders: list[float]
 
 
-class _Sample(BaseModel, extra="forbid"):
+class _Sample(ScanWords):
     schema_: Literal["afmid.sample/1"] = Field(alias="schema")
     x_angstrom: list[float]
     y_angstrom: list[float]
     z_angstrom: list[float]
-    z_reference: str = ABOVE_LAST_IMAGE
-    channel: str = "df"
-    tip: str = "CO"
-    amplitude_angstrom: float | None = None
-    f0_hz: float | None = None
-    cantilever_stiffness_n_per_m: float | None = None
-    source: str = ""
-    meta: dict[str, Any] = Field(default_factory=dict)
+    amplitude: float | None = Field(None, alias="amplitude_angstrom")
+    f0: float | None = Field(None, alias="f0_hz")
+    cantilever_stiffness: float | None = Field(None, alias="cantilever_stiffness_n_per_m")
     truth: _Truth | None = None
 
 
@@ -112,7 +106,7 @@ class Shard:
     indexed: bool = True
 
 
-def split_of(meta: Mapping[str, Any]) -> str:
+def recorded_split(meta: Mapping[str, Any]) -> str:
     """Return the split that a scan's record names, or ""."""
     sample = meta.get("sample")
     split = sample.get("split") if isinstance(sample, dict) else None
@@ -120,9 +114,10 @@ def split_of(meta: Mapping[str, Any]) -> str:
 
 
 def is_shard(stream: BinaryIO) -> bool:
-    """Return whether a tar holds samples such as these: the first that it names has a json, and a npy."""
+    """Return whether a tar names its job, or holds samples such as these: the first has a json, and a npy."""
     with suppress(DataError):
-        return _parts(stream, 0).keys() >= {NPY, JSON}
+        first = next(tar_members.members(stream), None)
+        return first is not None and (first.name == JOB or _parts(stream, 0).keys() >= {NPY, JSON})
     return False
 
 
@@ -143,7 +138,7 @@ def read_shard(path: Path | str) -> Shard:
                 start = group[0].header
                 split = ""
                 with suppress(DataError):  # a damaged sample says so when it is read
-                    split = split_of(_sample(stream, start)[1].meta)
+                    split = recorded_split(_sample(stream, start)[1].meta)
                 samples.append(Sample(key, start, split))
         except DataError as error:
             if not samples:
@@ -201,12 +196,12 @@ class ShardWriter:
     def __init__(self, path: Path, job: str, force: bool = False) -> None:
         self._path, self._part, self._job = path, path.with_name(f".{path.name}.part"), job
         try:
-            self._part.touch()
-            self._file: BinaryIO = self._part.open("r+b")
+            self._file = locked(self._part.open("a+b"), path)
         except OSError as error:
             raise DataError(f"{path}: cannot be written: {(error.strerror or str(error)).lower()}") from error
         try:
-            self._lock()
+            if not _is_at(self._part, self._file):
+                raise DataError(f"{path}: another process has just finished it; give the same command again")
             self._samples = self._left(force)
         except DataError:
             self._file.close()
@@ -231,7 +226,7 @@ class ShardWriter:
     def add(self, key: str, scan: Scan) -> None:
         """Append a sample."""
         pieces = packed(key, scan)
-        self._samples.append(Sample(key, self._file.tell(), split_of(scan.meta)))
+        self._samples.append(Sample(key, self._file.tell(), recorded_split(scan.meta)))
         self._file.writelines(pieces)
 
     def finish(self, failed: int) -> None:
@@ -246,18 +241,10 @@ class ShardWriter:
         self._file.writelines([*tar_members.packed(INDEX, content), END])
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        if os.name == "nt":  # where an open file cannot be moved, and none is locked
+            self._file.close()
         self._part.replace(self._path)
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{self._path}: another process is writing it; wait for that, or end it") from error
-        except (ImportError, OSError):  # Windows, or a file system without locks
-            return
+        self._file.close()
 
     def _left(self, force: bool) -> list[Sample]:
         """Return the whole samples of a part of this job, and cut off what follows them."""
@@ -266,7 +253,7 @@ class ShardWriter:
             job = _job(self._file)
             for key, group in groups(self._file):
                 start = group[0].header
-                samples.append(Sample(key, start, split_of(_sample(self._file, start)[1].meta)))
+                samples.append(Sample(key, start, recorded_split(_sample(self._file, start)[1].meta)))
         last = samples.pop().start if samples else 0  # that one may lack its end
         if job != self._job and not force:
             raise DataError(
@@ -284,6 +271,14 @@ class ShardWriter:
     def _cut(self, end: int) -> None:
         self._file.seek(end)
         self._file.truncate()
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Return whether an open file is still at the path where it was opened."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _job(stream: BinaryIO) -> str:
@@ -369,60 +364,19 @@ def _sample(stream: BinaryIO, start: int) -> tuple[Member, _Sample]:
 
 
 def _scan(array: NDArray[Any], sample: _Sample) -> Scan:
-    stiffness, truth = sample.cantilever_stiffness_n_per_m, sample.truth
-    return Scan(
-        stack_of(array, "df"),
-        x=np.array(sample.x_angstrom),
-        y=np.array(sample.y_angstrom),
-        z=np.array(sample.z_angstrom),
-        z_reference=sample.z_reference,
-        channel=sample.channel,
-        tip=sample.tip,
-        amplitude=sample.amplitude_angstrom,
-        f0=sample.f0_hz,
-        cantilever_stiffness=None if stiffness is None else stiffness * N_per_m,
-        source=sample.source,
-        meta=sample.meta,
-        truth=None if truth is None else _molecule(truth),
-    )
-
-
-def _molecule(truth: _Truth) -> Molecule:
-    return Molecule(
-        numbers=np.array(truth.numbers, np.int64),
-        positions=_rows(truth.positions_angstrom, np.float64, 3),
-        charges=np.array(truth.charges_e),
-        bonds=_rows(truth.bonds, np.int64, 2),
-        orders=np.array(truth.orders),
-        name=truth.name,
-        smiles=truth.smiles,
-    )
-
-
-def _rows(rows: list[list[Any]], dtype: type, width: int) -> NDArray[Any]:
-    if any(len(row) != width for row in rows):
-        raise DataError(f"the true molecule has rows that are not {width} numbers")
-    try:
-        return np.array(rows, dtype).reshape(len(rows), width)
-    except OverflowError as error:
-        raise DataError("the true molecule has numbers out of range") from error
+    x, y, z = map(np.array, (sample.x_angstrom, sample.y_angstrom, sample.z_angstrom))
+    truth = Molecule(**sample.truth.model_dump()) if sample.truth else None  # which checks the lists
+    return Scan(stack_of(array, "df"), x, y, z, **arguments_of(sample), truth=truth)
 
 
 def _described(scan: Scan) -> _Sample:
-    stiffness, truth = scan.cantilever_stiffness, scan.truth
+    truth = scan.truth
     return _Sample(
         schema=SCHEMA,
         x_angstrom=scan.x.tolist(),
         y_angstrom=scan.y.tolist(),
         z_angstrom=scan.z.tolist(),
-        z_reference=scan.z_reference,
-        channel=scan.channel,
-        tip=scan.tip,
-        amplitude_angstrom=scan.amplitude,
-        f0_hz=scan.f0,
-        cantilever_stiffness_n_per_m=None if stiffness is None else float(f"{stiffness / N_per_m:.15g}"),
-        source=scan.source,
-        meta=dict(scan.meta),
+        **words_of(scan, _Sample),
         truth=None
         if truth is None
         else _Truth(

@@ -1,6 +1,7 @@
 """The members of a tar file, found by its headers alone: nothing is extracted, links and folders are passed over."""
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -10,10 +11,12 @@ from afmid.errors import DataError
 BLOCK = 512
 END = bytes(2 * BLOCK)
 MAX_MEMBERS = 10_000_000
+MAX_NAME = 2**16  # bytes of a header that gives a long name
+_RECORD = re.compile(rb"(\d{1,5}) ([^=]*)=")  # of a pax header: its length, its key
 
 
 class Member(NamedTuple):
-    """A file in a tar: its name, where its header begins, and where its content of `size` bytes does."""
+    """A file in a tar: its name, where its first header begins, and where its content of `size` bytes does."""
 
     name: str
     header: int
@@ -38,6 +41,7 @@ def members(stream: BinaryIO, start: int = 0) -> Iterator[Member]:
         DataError: it is cut short, or what follows is no header.
     """
     total = stream.seek(0, io.SEEK_END)
+    first, name = start, ""  # the first header of a file; the name that it gives, where the file's own has no room
     for _ in range(MAX_MEMBERS):
         if start > total:
             raise DataError("is cut short; copy the file again")
@@ -46,12 +50,16 @@ def members(stream: BinaryIO, start: int = 0) -> Iterator[Member]:
         if not header or header == END[:BLOCK]:
             return
         info = _parsed(header, start)
-        member = Member(info.name, start, start + BLOCK, info.size)
+        member = Member(name or info.name, first, start + BLOCK, info.size)
         if member.start + member.size > total:
             raise DataError(f"is cut short: {info.name[:80]!r} should have {info.size} bytes; copy the file again")
+        start = member.end
+        if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+            name = _long_name(read(stream, member, MAX_NAME), info.type) or name
+            continue
         if info.isreg() and member.name:
             yield member
-        start = member.end
+        first, name = start, ""
     raise DataError(f"holds more than {MAX_MEMBERS:,} members")
 
 
@@ -91,6 +99,19 @@ def read(stream: BinaryIO, member: Member, most: int) -> bytes:
     if len(content) < member.size:
         raise DataError(f"{member.name}: is cut short; copy the file again")
     return content
+
+
+def _long_name(content: bytes, kind: bytes) -> str:
+    """Return the name in the content of a header of GNU tar or pax, or "" where it is about something else."""
+    if kind == tarfile.GNUTYPE_LONGNAME:
+        return content.partition(b"\0")[0].decode(errors="replace")
+    start, name = 0, b""
+    while found := _RECORD.match(content, start):
+        end = start + int(found[1])
+        if found[2] == b"path":
+            name = content[found.end() : end - 1]
+        start = max(end, found.end())
+    return name.decode(errors="replace")
 
 
 def _parsed(block: bytes, start: int) -> tarfile.TarInfo:

@@ -37,6 +37,11 @@ def from_text(text: str, name: str) -> Molecule:
     return molecule if charged else chem.with_charges(molecule)
 
 
+def count(text: str) -> int:
+    """Return how many atoms the first line of an xyz file says. Raises DataError where it is no positive number."""
+    return _count(_lines(text)[0])
+
+
 def atoms_from_text(text: str, name: str) -> Molecule:
     """Return the atoms alone of a plain xyz file, without asking RDKit or ase for more. Raises DataError as above."""
     return _plain(_checked(text), name)[0]
@@ -44,17 +49,26 @@ def atoms_from_text(text: str, name: str) -> Molecule:
 
 def _checked(text: str) -> list[str]:
     """Return the lines of the first molecule of an xyz file."""
-    lines = text.splitlines()
-    if not lines or not COUNT.fullmatch(lines[0]):
-        raise DataError("is no xyz file: its first line is no number of atoms")
-    count = int(lines[0])
-    if count < 1:
-        raise DataError(f"holds {count} atoms; a molecule needs at least one")
+    lines = _lines(text)
+    count = _count(lines[0])
     if count > MAX_ATOMS:
         raise DataError(f"holds {count} atoms; afmid reads up to {MAX_ATOMS}")
     if len(lines) < count + 2:
         raise DataError(f"says {count} atoms, holds {max(len(lines) - 2, 0)} lines of them; it looks cut short")
     return lines[: count + 2]
+
+
+def _count(line: str) -> int:
+    if not COUNT.fullmatch(line):
+        raise DataError(f"is no xyz file: its first line is no number of atoms but {line[:80]!r}")
+    if (count := int(line)) < 1:
+        raise DataError(f"holds {count} atoms; a molecule needs at least one")
+    return count
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text, one at least; unlike str.splitlines, at ends of lines alone."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 
 
 def to_text(molecule: Molecule) -> str:

@@ -113,6 +113,21 @@ def draw_sheet(scans: Mapping[str, Scan], total: int, path: Path) -> None:
     _write(path, some, title, [about], _rows(panels, widest=6, framed=False))
 
 
+def draw_change(before: Scan, after: Scan, what: str, path: Path) -> None:
+    """Draw a scan's images, the farthest to the nearest, and below them those of what was made of it, on own scales.
+
+    Args:
+        before, after: with as many images.
+        what: was done.
+        path: a .png, .pdf or .svg file; written whole or not at all.
+
+    Raises:
+        DataError: on another suffix, or where the file cannot be written.
+    """
+    rows = [_Row(_images(scan, most=5), 5, framed=False) for scan in (before, after)]
+    _write(path, before, _line(f"Before, and after {what}", 80), [_about(before)], rows)
+
+
 def telling(scan: Scan) -> Scan:
     """Return a scan of one image alone, some way above the nearest, where the probe often is pushed aside too far."""
     i = int(np.abs(scan.z - scan.z[-1] - ABOVE_NEAREST).argmin())

@@ -99,13 +99,15 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
     def scene(self, molecule: Molecule, potential: Potential | None = None) -> Scene:
         """Return the scan box laid around a molecule; the topmost atom comes to z = 0, and the potential goes along.
 
-        The tip may come from further up than the images need: of those that are made of the scene the last count.
+        It is the box of the resting probe, beside which the base of a tilted tip moves: a scan has no lateral origin
+        that tells of the tilt. The tip may come from further up than the images need: of those that are made of the
+        scene the last count.
         """
         tip = self.effective_tip()
         lift = (0.0, 0.0, -float(molecule.positions[:, 2].max()))
         molecule, potential = molecule.moved(lift), potential and potential.moved(lift)
         low, high = molecule.positions[:, :2].min(0), molecule.positions[:, :2].max(0)
-        x, y = ((low + high) / 2)[:, None] + self._grid()
+        x, y = ((low + high) / 2 - tip.offset)[:, None] + self._grid()
         closest = closest_height(molecule.numbers, molecule.positions[:, 2], tip.number, self.clearance)
         return Scene(molecule, tip, x, y, closest + self._ladder(), potential)
 
@@ -116,7 +118,9 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         tips: Mapping[str, NDArray[np.float64]] | None = None,
         smiles: Sequence[str] = (),
     ) -> Scenes:
-        """Return scan boxes about x = y = 0; the molecules stay where they are laterally, their topmost atoms at z = 0.
+        """Return scan boxes of the resting probe about x = y = 0; the molecules stay where they are laterally.
+
+        Their topmost atoms come to z = 0.
 
         Args:
             molecules: B of them.
@@ -137,8 +141,8 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         columns |= {name: np.full(count, getattr(tip, name), np.float64) for name in OF_TIPS}
         columns |= {"probe": np.full(count, tip.number), "offset": np.full((count, 2), tip.offset, np.float64)}
         columns |= tips or {}
-        grid = np.broadcast_to(self._grid(), (count, self.pixels))
-        return Scenes(**columns, x=grid, y=grid, z=closest[:, None] + self._ladder(), smiles=smiles)
+        x, y = (self._grid() - columns["offset"][:, i, None] for i in range(2))
+        return Scenes(**columns, x=x, y=y, z=closest[:, None] + self._ladder(), smiles=smiles)
 
     def _grid(self) -> NDArray[np.float64]:
         """Return the pixels' places from the centre of the scan (X,), Å."""
@@ -155,8 +159,9 @@ class SimulationOptions(BaseModel, extra="forbid", frozen=True):
         if unsettled:
             points = unsettled / df.shape[0] / df.shape[1] / len(scene.z)
             log.warning("at %d points (%.2g %%) the probe did not come to rest", unsettled, 100 * points)
+        x, y = (axis + offset for axis, offset in zip((scene.x, scene.y), scene.tip.offset, strict=True))
         return Scan(
-            df=df, x=scene.x, y=scene.y, z=scene.z[-self.heights :],
+            df=df, x=x, y=y, z=scene.z[-self.heights :],
             z_reference=ABOVE_ATOM, tip=self.probe or self.tip, amplitude=self.amplitude, f0=self.f0,
             cantilever_stiffness=self.cantilever_stiffness * N_per_m,
             source=f"simulated from {scene.molecule.name or scene.molecule.smiles or 'a molecule'}",
@@ -185,9 +190,22 @@ def closest_height(
     Raises:
         DataError: an element without Lennard-Jones parameters.
     """
-    tops, atoms = np.full(z.shape, -np.inf), numbers > 0
-    tops[atoms] = z[atoms] + lennard_jones(numbers[atoms])[0]
-    return np.asarray(tops.max(-1) + lennard_jones(probe)[0] + clearance)
+    return np.asarray(tops(numbers, z).max(-1) + lennard_jones(probe)[0] + clearance)
+
+
+def tops(numbers: NDArray[np.int64], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return where the atoms' Lennard-Jones spheres end, z_i + R_i (…, N), Å; −∞ where there is no atom.
+
+    Args:
+        numbers: atomic numbers (…, N), 0 where there is no atom.
+        z: of the atoms (…, N), Å.
+
+    Raises:
+        DataError: an element without Lennard-Jones parameters.
+    """
+    ends, atoms = np.full(z.shape, -np.inf), numbers > 0
+    ends[atoms] = z[atoms] + lennard_jones(numbers[atoms])[0]
+    return ends
 
 
 def simulate(

@@ -16,6 +16,8 @@ from afmid.errors import DataError
         ("c1ccccc1CCc1ccccc1", 7 / 14),
         ("CCCCc1ccccc1", 7 / 10),
         ("c1ccccc1.O", 6 / 7),
+        ("C=CCCCCC(C)=C(C)C", 6 / 11),  # of two double bonds that with more neighbours …
+        ("CC(C)=C(C)CCCCC=C", 6 / 11),  # … wherever the text begins
     ],
 )
 def test_flatness_is_the_share_of_the_largest_planar_unit(smiles, share):

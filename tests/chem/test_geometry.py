@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rdkit import Chem
 from scipy.spatial.distance import pdist
 
-from afmid.chem import SlowError, embed, geometry, height_range, inchikey, lay_flat, smiles_of
+from afmid.chem import PressError, SlowError, embed, geometry, height_range, inchikey, lay_flat, smiles_of
 from afmid.errors import DataError
 from afmid.io.sdf_file import from_text, to_text
 
@@ -94,6 +94,17 @@ def test_a_pressed_conformer_is_flatter_than_free_ones_and_its_bonds_are_whole(s
 )
 def test_pressing_keeps_the_stereoisomer(smiles):
     assert inchikey(smiles_of(embed(smiles, pressed=True))) == inchikey(smiles)
+
+
+def test_pressing_leaves_no_bond_stretched():
+    pressed = embed("C[Si]1(C)c2cc(-c3ccncn3)sc2-c2sc(-c3ccnc(-c4cc5c(s4)-c4sccc4[Si]5(C)C)n3)cc21", pressed=True)
+    assert np.linalg.norm(np.diff(pressed.positions[pressed.bonds], axis=1)[:, 0], axis=1).max() < 1.95  # Å, Si–C
+
+
+def test_what_stays_strained_is_not_called_pressed(monkeypatch):
+    monkeypatch.setattr(geometry, "PRESS_FORCE", 0.0)  # which no minimiser reaches
+    with pytest.raises(PressError, match=r"^CCCCO: pressed, it is strained or another stereoisomer"):
+        embed("CCCCO", pressed=True)
 
 
 def test_an_embedding_that_takes_too_long_is_no_failure_of_geometry(monkeypatch):

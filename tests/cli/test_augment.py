@@ -39,7 +39,7 @@ def test_a_picture_shows_before_and_after(afmid, scan: Path, tmp_path: Path) -> 
     done = afmid("augment", scan, "-o", tmp_path / "a.npz", *steps, "--plot", tmp_path / "new" / "a.svg")
     assert (done.returncode, done.stderr) == (0, b"")
     picture = (tmp_path / "new" / "a.svg").read_text()
-    assert "before" in picture
+    assert "Before, and after drift, line-noise, missing-heights" in picture
     assert "after" in picture
     for name, message in (("a.txt", "must end in .png"), ("new/a.svg", "exists")):
         done = afmid("augment", scan, "-o", tmp_path / "b.npz", *steps, "--plot", tmp_path / name)

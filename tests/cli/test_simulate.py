@@ -100,6 +100,7 @@ def test_verbose_prints_the_effective_settings_and_the_file_keeps_them(afmid, tm
     assert "afmid: cantilever: amplitude 0.5 Å, resonance 30300 Hz, stiffness 1800 N/m" in lines
     meta = read_scan(tmp_path / "scan.npz").meta
     assert (meta["engine"], meta["tip"]["charge"], meta["pose"]["seed"]) == ("torch", -0.2, 9)
+    assert meta["engine_options"]["precision"] == "single"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a group of processes")
@@ -239,9 +240,11 @@ def test_shards_are_written_together_or_one_by_one_and_told_when_they_are_there(
     done = afmid("simulate", "list.smi", "--shard", "1/2", "-o", "each/", *SHARDS, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"afmid: each/list-00001-of-00002.tar: is there already\n")
     other = ("simulate", "list.smi", "--shard", "1/2", "-o", "each/", *SHARDS, "--tip", "Xe")
-    refused = afmid(*other, cwd=tmp_path)
-    assert refused.returncode == 1
-    assert b"give --force to write over it" in refused.stderr
+    double = ("simulate", "list.smi", "--shard", "1/2", "-o", "each/", *SHARDS, "--engine", "torch")
+    for arguments in (other, (*double, "--set", "precision=double")):
+        refused = afmid(*arguments, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert b"give --force to write over it" in refused.stderr
     assert afmid(*other, "--force", cwd=tmp_path).returncode == 0
     assert {scan.tip for scan in open_scans([tmp_path / "each"])} == {"Xe"}
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-MOLECULES = "smiles,split\nc1ccccc1,train\nCCO,train\nCC(=O)O,val\nC1CCCCC1,test\n"
+MOLECULES = "smiles,split\nc1ccccc1,train\nCC(=O)O,val\nCCO,train\nC1CCCCC1,test\n"
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_it_trains_on_a_folder_of_molecules_and_on_stored_scans(afmid, stranger,
     shape = ("--pixels", "8", "--size", "6", "--heights", "2")
     made = afmid("simulate", pack, "-o", "shards/", "--shard", "1", *shape, "--device", "cpu", cwd=tmp_path)
     assert made.returncode == 0, made.stderr.decode()
-    for data, words in (("molecules", b"2 molecules"), ("shards", b"3 scans")):
+    for data, words in (("molecules", b"2 molecules"), ("shards", b"2 scans to learn from and 1 to validate with")):
         arguments = ("train", "line", "--data", data, "-o", f"of-{data}", "--device", "cpu", "--set", "steps=2")
         done = afmid(*arguments, cwd=tmp_path, **stranger)
         assert done.returncode == 0, done.stderr.decode()
@@ -181,10 +181,10 @@ def test_time_limits_and_fresh_starts(afmid, stranger, molecules: Path, tmp_path
     assert b"time is up after step" in short.stderr
     assert re.search(rb"scans/s, waits for data \d+ %; validation: loss", short.stderr)
     assert short.stdout.decode().endswith("best.safetensors\n")
-    fewer = afmid(*arguments, "--limit", "2", **stranger)
+    fewer = afmid(*arguments, "--limit", "3", **stranger)
     assert fewer.returncode == 2
     assert b"other molecules" in fewer.stderr
-    fresh = afmid(*arguments[:-1], "pause=0", "--seed", "3", "--limit", "2", "--force", **stranger)
+    fresh = afmid(*arguments[:-1], "pause=0", "--seed", "3", "--limit", "3", "--force", **stranger)
     assert fresh.returncode == 0
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]["seed"] == 3
 

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from afmid.data.cluster import AHEAD
 from afmid.data.workers import LostError, in_order
 from afmid.errors import AfmidError, DataError, UsageError
 
@@ -92,6 +94,25 @@ if __name__ == "__main__":
     finally:
         running.kill()
         running.wait()
+
+
+def test_a_cluster_without_workers_is_waited_for_and_said_once(caplog) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=50) as empty:
+        threading.Timer(1.0, empty.scale, [1]).start()
+        answers = [value for _, value in in_order(abs, range(20), 1, scheduler=empty.scheduler_address)]
+        assert answers == list(range(20))
+        address = empty.scheduler_address
+    says = f"{address} has no workers yet; start some with: dask worker {address}"
+    assert [record.getMessage() for record in caplog.records if record.name == "afmid.data.cluster"] == [says]
+
+
+def test_few_results_wait_in_the_memory_of_a_cluster(cluster) -> None:
+    drawn: list[int] = []
+    results = in_order(abs, (drawn.append(i) or i for i in range(100)), 1, scheduler=cluster.scheduler_address)
+    next(results)
+    assert len(drawn) <= AHEAD * sum(worker.nthreads for worker in cluster.workers.values())
+    results.close()
 
 
 def test_without_distributed_the_extra_is_named(monkeypatch) -> None:

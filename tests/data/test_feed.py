@@ -8,23 +8,28 @@ import numpy as np
 import pytest
 import torch
 
-from afmid import hookimpl
 from afmid.data.examples import Examples
 from afmid.data.feed import Feed, open_feed
 from afmid.data.pack import MoleculePack, concatenate
 from afmid.data.scan_set import open_scans
+from afmid.data.scenes import SceneRanges
 from afmid.errors import DataError, UsageError
 from afmid.io import read_scan, write_scan
 from afmid.molecule import Molecule
 from afmid.plugins import installed
 from afmid.recipe import Recipe, Step, augmentations
-from afmid.simulate import SimulationOptions, load_engine, simulate
+from afmid.simulate import Scene, SimulationOptions, Tip, load_engine, simulate
 from afmid.training import fit
+from afmid.units import N_per_m
 
-WATER = Molecule(np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0.0]]), smiles="O")
+WATER = Molecule(
+    np.array([8, 1, 1]), np.array([[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]),
+    np.array([-0.8, 0.4, 0.4]), smiles="O",
+)  # fmt: skip
 FORMALDEHYDE = Molecule(
-    np.array([6, 8, 1, 1]), np.array([[0, 0, 0], [1.2, 0, 0], [-0.6, 0.9, 0], [-0.6, -0.9, 0.0]]), smiles="C=O"
-)
+    np.array([6, 8, 1, 1]), np.array([[0, 0, 0], [1.2, 0, 0], [-0.6, 0.9, 0], [-0.6, -0.9, 0]]),
+    np.array([0.4, -0.4, 0, 0]), smiles="C=O",
+)  # fmt: skip
 CHLORIDE = Molecule(np.array([6, 17]), np.array([[0, 0, 0], [1.78, 0, 0.0]]), smiles="Cl")
 GRID = SimulationOptions(size=4.0, pixels=16, heights=4)
 RECIPE = Recipe(batch=6, validation_scans=8, simulation=GRID, seed=3)
@@ -74,10 +79,43 @@ def test_a_batch_is_what_the_recipe_says(pack):
 
 
 def test_without_augmentation_the_scans_are_those_of_the_simulator_with_their_molecules(pack):
-    plain = feed(pack, RECIPE.model_copy(update={"augment": ()})).batch(0)
+    ranges = SceneRanges(stiffness=(0.3, 0.3), quadrupole=(-0.1, -0.1), charge=(-0.1, -0.1), amplitude=(0.5, 0.5))
+    ranges = ranges.model_copy(update={"tilt": 0, "several": 0, "water": 0})
+    plain = feed(pack, RECIPE.model_copy(update={"augment": (), "scenes": ranges})).batch(0)
+    _, simulator = load_engine()
+    tips = [Tip(charge=q, quadrupole=Q, lateral_stiffness=0.3 * N_per_m) for q, Q in ((-0.1, 0.0), (0.0, -0.1))]
     for i in range(len(plain)):
         assert sorted(plain.molecule(i).numbers.tolist()) in ([1, 1, 8], [1, 1, 6, 8])
-    assert plain.df.abs().mean() > 0.01  # Hz
+        x, y, low = (plain.x[i].double().numpy(), plain.y[i].double().numpy(), float(plain.z[i, -1]))
+        z = low + 0.1 * np.arange(14)[::-1]
+        scenes = [Scene(plain.molecule(i), tip, x, y, z) for tip in tips]
+        df = simulator.images(scenes, GRID.weights()).values[..., -GRID.heights :]
+        error = (df - plain.df[i]).abs().amax((1, 2, 3)) / plain.df[i].abs().max()
+        assert error.min() < 1e-3  # it was either the monopole or the quadrupole
+        assert error.max() > 1e-3
+
+
+def test_a_tilted_tip_shows_a_molecule_where_it_is(pack):
+    """The pixels are where the probe rests, and images of a tilted tip lie over those of an upright one."""
+    still = {"several": 0.0, "water": 0.0, "clearance": 0.0, "offset": 0.0, "flat": 1.0, "flat_tilt": 0.0}
+    settings = {"batch": 24, "augment": (), "simulation": SimulationOptions(size=12, pixels=96, heights=2)}
+    frames = []
+    for tilt in (0.0, 0.5):
+        ranges = SceneRanges(**still, tilt=tilt, quadrupole=(0, 0), charge=(0, 0), stiffness=(0.5, 0.5))
+        frames.append(feed(pack, RECIPE.model_copy(update={**settings, "scenes": ranges})).batch(0))
+    upright, tilted = frames
+    assert torch.equal(upright.positions[..., :2], tilted.positions[..., :2])
+    shifts = [_shift(a, b) for a, b in zip(upright.df[..., 0], tilted.df[..., 0], strict=True)]
+    assert np.mean(shifts) < 0.2  # Å; 0.33 on average lies the probe off the tip's base
+
+
+def _shift(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return by how far images (X, Y) are displaced, Å, from the maximum of their cross-correlation."""
+    product = torch.fft.fft2(first - first.mean()).conj() * torch.fft.fft2(second - second.mean())
+    peak = int(torch.fft.ifft2(product).real.argmax())
+    n = len(first)
+    i, j = ((k + n // 2) % n - n // 2 for k in divmod(peak, n))
+    return float(np.hypot(i, j)) * 12 / n
 
 
 def test_scans_that_are_used_again_are_made_to_look_measured_anew(pack):
@@ -116,6 +154,13 @@ def test_the_validation_is_the_same_for_all_processes_and_of_other_molecules(pac
     assert not (train.numbers == 17).any()
 
 
+def test_processes_augment_alike_scans_each_in_its_own_way(pack):
+    one, other = (feed(pack, RECIPE.model_copy(update={"augment": augmentations("noise")}), rank=r, world=2)
+                  for r in range(2))  # fmt: skip
+    examples = one.batch(0)
+    assert not torch.equal(one.measured(examples, 5).df, other.measured(examples, 5).df)
+
+
 def test_several_amplitudes_share_a_batch(pack, monkeypatch):
     from afmid.data import feed as module
 
@@ -152,6 +197,18 @@ def stored(tmp_path):
     return open_scans([str(tmp_path)]), lost.stem
 
 
+def test_a_window_on_a_wide_scan_shows_one_of_the_topmost_atoms(tmp_path):
+    wide = SimulationOptions(size=40.0, pixels=40, heights=4)
+    names = ["C" * i for i in range(1, 30)]
+    for i, scan in enumerate(simulate((replace(WATER, smiles=name) for name in names), wide, load_engine()[1])):
+        write_scan(scan, tmp_path / f"{i}.npz")
+    source = feed(open_scans([str(tmp_path)]), RECIPE.model_copy(update={"augment": ()}))
+    for step in range(4):
+        batch = source.batch(step)
+        inside = (batch.points > -0.5) & (batch.points < GRID.pixels - 0.5)
+        assert (inside.all(-1) & batch.atoms).any(1).all()
+
+
 def test_stored_scans_come_on_the_recipes_grid_without_those_that_do_not_serve(stored, caplog):
     stored, lost = stored
     source = feed(stored, RECIPE.model_copy(update={"augment": ()}))
@@ -168,7 +225,7 @@ def test_the_trainer_of_the_page_that_shows_how_learns_from_a_feed(pack, tmp_pat
     page = Path(__file__).parents[2] / "docs" / "howto" / "add-a-method.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     code = next(block for block in blocks if "Trainer" in block)
-    found: dict = {"hookimpl": hookimpl}
+    found: dict = {}
     exec(code, found)  # noqa: S102 (our own page)
     (trainer,) = found["afmid_train"]()
     recipe = RECIPE.model_copy(update={"steps": 60, "validate_every": 60, "learning_rate": 0.1, "warmup": 1})

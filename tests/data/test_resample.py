@@ -61,6 +61,12 @@ def test_a_single_image_is_repeated() -> None:
     assert_allclose(new.df[..., 0], new.df[..., 2])
 
 
+def test_across_a_gap_that_is_wider_than_a_pixel_the_scan_is_interpolated() -> None:
+    x = np.concatenate([np.arange(0, 4, 0.1), np.arange(8, 12, 0.1)])
+    new = on_grid(scan_of(tilted, x, x, Z[-1:]), 10.0, 20, 1, 0.1, (6.0, 6.0))
+    assert_allclose(new.df, scan_of(tilted, new.x, new.y, new.z).df, atol=2)
+
+
 def test_a_window_beside_the_scan_is_refused() -> None:
     with pytest.raises(DataError, match="lies outside of it"):
         on_grid(scan_of(tilted, X, Y, Z), 4.0, 8, 3, 0.1, (50.0, 0.0))

@@ -15,6 +15,12 @@ CSV = "SMILES,source,split,extra\nCCO,mine,train,1\n,,,\nc1ccccc1,,,2\n"
     ("name", "text", "rows"),
     [
         ("list.csv", CSV, [("CCO", "mine", "train"), ("c1ccccc1", "list.csv", None)]),
+        (
+            "list.csv",
+            "smiles,source,split\nCCO, mine , Val\nCO,  , train \nCC,,  \n",
+            [("CCO", "mine", "val"), ("CO", "list.csv", "train"), ("CC", "list.csv", None)],
+        ),
+        ("list.smi", "smiles\tname\nCO\tx\n", [("smiles", "list.smi", None), ("CO", "list.smi", None)]),
         ("list.csv", "name,smiles\nethanol,CCO\n", [("CCO", "list.csv", None)]),
         ("list.smi", "# my molecules\nCCO ethanol\n\nC#N\n", [("CCO", "list.smi", None), ("C#N", "list.smi", None)]),
         ("list.txt", "CCO\r\nCO\r\n", [("CCO", "list.txt", None), ("CO", "list.txt", None)]),
@@ -30,6 +36,9 @@ def test_lists_are_read_as_csv_or_line_by_line_packed_or_not(name, text, rows, p
     ("content", "says"),
     [
         (b"name,formula\na,b\n", "no column 'smiles'"),
+        (b"smiles;source\nCCO;mine\n", "separates columns by ';'; separate them by commas: 'smiles;source'"),
+        (b'"name";"SMILES"\n"a";"C"\n', "separates columns by ';'"),
+        (b"name\tsmiles\na\tC\n", r"separates columns by '\\t'"),
         (gzip.compress(b"CCO\n" * 1000)[:30], "cannot be read"),
         (b"\xff\xfe\xff", "cannot be read"),
         (b"C\n" + b"C" * 30_000, "longer than"),

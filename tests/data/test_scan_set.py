@@ -69,7 +69,7 @@ def test_the_split_is_that_of_the_record_or_else_of_the_molecule(mixed: Path) ->
         assert_array_equal(scans.of_split(split), np.flatnonzero(np.array(splits) == split))
 
 
-def test_many_molecules_are_split_as_a_pack_would_be(tmp_path: Path) -> None:
+def test_without_a_record_most_molecules_are_for_training_as_in_a_pack(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "many.tar", "") as writer:
         for i in range(300):
             writer.add(f"{i}", scan_of(1, truth=replace(WATER, smiles=f"C-{i}")))
@@ -113,6 +113,14 @@ def test_a_folder_without_scans_is_told(tmp_path: Path) -> None:
         open_scans([tmp_path])
     with pytest.raises(DataError, match="no scans are given"):
         open_scans([])
+
+
+def test_an_empty_shard_is_no_trouble_unless_there_is_nothing_else(mixed: Path) -> None:
+    with ShardWriter(mixed / "files" / "empty.tar", "job") as writer:
+        writer.finish(3)
+    assert len(open_scans([mixed / "files"])) == 5
+    with pytest.raises(DataError, match=r"no scans in .*empty\.tar"):
+        open_scans([mixed / "files" / "empty.tar"])
 
 
 def test_neither_chemistry_nor_torch_is_needed(mixed: Path) -> None:

@@ -107,8 +107,8 @@ def test_tips_and_heights_stay_in_their_ranges_and_fill_them(pack):
 def test_the_topmost_atom_is_at_zero_and_the_window_is_about_zero(pack):
     scenes = draw(pack, np.arange(40) % 5, SceneRanges(several=0.3, water=0.3))
     assert_allclose([scene.molecule.positions[:, 2].max() for scene in scenes], 0, atol=1e-12)
-    assert_allclose(scenes.x.mean(1), 0, atol=1e-12)
-    assert_allclose(scenes.x, scenes.y)
+    assert_allclose(scenes.x.mean(1) + scenes.offset[:, 0], 0, atol=1e-12)
+    assert_allclose(scenes.x + scenes.offset[:, :1], scenes.y + scenes.offset[:, 1:], atol=1e-12)
     assert_allclose(np.diff(scenes.x), 2.0)
     assert_allclose(np.diff(scenes.z), -0.1)
 

@@ -1,52 +1,44 @@
 """The scans of molecules in shards: the same ones wherever they are simulated, and however often a run is killed."""
 
+import os
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from afmid.data import scan_stream
+from afmid.data import scan_stream, shards
 from afmid.data.scan_set import open_scans
 from afmid.data.scan_stream import Cluster, ScanStream
 from afmid.data.shards import key_of, shard_jobs
 from afmid.data.sources import open_sources
-from afmid.errors import DataError
+from afmid.errors import DataError, UsageError
 from afmid.io.shard_file import ShardWriter
-from afmid.simulate import SimulationOptions, load_engine
+from afmid.simulate import SimulationOptions
+from afmid.simulate.potential import Potential
 
 SMALL = SimulationOptions(pixels=8, heights=1)
-LIST = ["O", "no_smiles", "N", "C[W]", "CO", *("C" * n for n in range(1, 8))]
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    return load_engine("torch", "cpu")[1]
 
 
 @pytest.fixture
-def stream(tmp_path: Path, simulator, monkeypatch) -> ScanStream:
+def stream(listed: Path, simulator, monkeypatch) -> ScanStream:
     monkeypatch.setattr(scan_stream, "AT_ONCE", 2)
-    (tmp_path / "list.smi").write_text("\n".join(LIST))
-    return ScanStream(open_sources([str(tmp_path / "list.smi")]), {"": SMALL}, simulator, "entropy", 3)
+    return ScanStream(open_sources([str(listed)]), {"": SMALL}, simulator, "entropy", 3)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as running:
-        yield running
-
-
-def test_the_shards_hold_each_scan_once_in_the_order_of_the_molecules(stream: ScanStream, tmp_path: Path) -> None:
+def test_the_shards_hold_each_scan_once_in_the_order_of_the_molecules(
+    stream: ScanStream, listed: Path, tmp_path: Path
+) -> None:
     jobs = shard_jobs(stream, "list", tmp_path / "out", 3)
     (tmp_path / "out").mkdir()
     assert [job.path.name for job in jobs] == [f"list-0000{i}-of-00003.tar" for i in range(3)]
     assert [job.write() for job in jobs] == [2, 4, 4]
     assert [job.stream.failed for job in jobs] == [2, 0, 0]
     scans = open_scans([tmp_path / "out"])
-    assert [scan.truth.smiles for scan in scans] == [smiles for i, smiles in enumerate(LIST) if i not in (1, 3)]
+    good = [smiles for i, smiles in enumerate(listed.read_text().split()) if i not in (1, 3)]
+    assert [scan.truth.smiles for scan in scans] == good
     for scan, (_, whole) in zip(scans, stream.scans(), strict=True):
         assert scan.meta == whole.meta
         np.testing.assert_allclose(scan.df, whole.df, rtol=1e-4, atol=1e-5)  # which were simulated in other blocks
@@ -65,6 +57,15 @@ def test_there_may_be_more_shards_than_molecules(stream: ScanStream, tmp_path: P
     jobs = shard_jobs(replace(stream, first=0, last=2), "list", tmp_path, 4)
     assert [job.write() for job in jobs] == [0, 1, 0, 0]
     assert all(job.is_done() for job in jobs)
+    assert [scan.truth.smiles for scan in open_scans([tmp_path])] == ["O"]
+
+
+def test_too_many_scans_for_a_shard_are_refused_first(stream: ScanStream, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(shards, "MOST_SAMPLES", 9)
+    many = replace(stream, settings={"near": SMALL, "far": SMALL.model_copy(update={"clearance": 2.0})})
+    with pytest.raises(UsageError, match="up to 9 scans; give more shards: --shard 3"):
+        shard_jobs(many, "list", tmp_path, 2)
+    assert all(job.stream.molecules * 2 <= 9 for job in shard_jobs(many, "list", tmp_path, 3))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 3, 5, 8])
@@ -83,7 +84,7 @@ def test_a_run_that_was_killed_is_taken_up_and_ends_the_same(stream: ScanStream,
     assert sum(done) == stream.pixels
 
 
-def test_a_shard_that_is_there_is_known_by_its_run(stream: ScanStream, tmp_path: Path) -> None:
+def test_a_shard_that_is_there_is_known_by_its_run(stream: ScanStream, listed: Path, tmp_path: Path) -> None:
     (job,) = shard_jobs(stream, "list", tmp_path, 1)
     assert not job.is_done()
     job.write()
@@ -91,12 +92,16 @@ def test_a_shard_that_is_there_is_known_by_its_run(stream: ScanStream, tmp_path:
     assert again.is_done()
     assert again.stream.failed == 2
     xenon = {"": SMALL.model_copy(update={"tip": "Xe"})}
-    for changes in ({"seed": 4}, {"settings": xenon}, {"record": {"engine": "x"}}):
+    field = Potential(np.zeros((8, 8, 8)), np.zeros(3), 2 * np.eye(3))
+    changed = [Potential(field.values + 1, field.origin, field.cell), field.moved((0.1, 0, 0)), field]
+    potentials = [{"potential": potential} for potential in changed]
+    assert len({replace(stream, **changes).sha256() for changes in potentials}) == 3
+    for changes in ({"seed": 4}, {"settings": xenon}, {"record": {"engine": "x"}}, *potentials):
         (other,) = shard_jobs(replace(stream, **changes), "list", tmp_path, 1)
         with pytest.raises(DataError, match="--force"):
             other.is_done()
-    (tmp_path / "list.smi").write_text("\n".join(LIST[::-1]))
-    (other,) = shard_jobs(replace(stream, sources=open_sources([str(tmp_path / "list.smi")])), "list", tmp_path, 1)
+    listed.write_text("\n".join(listed.read_text().split()[::-1]))
+    (other,) = shard_jobs(replace(stream, sources=open_sources([str(listed)])), "list", tmp_path, 1)
     with pytest.raises(DataError, match="--force"):
         other.is_done()
 
@@ -131,23 +136,21 @@ def test_serial_processes_and_a_cluster_write_the_same_bytes(stream: ScanStream,
     assert written["serial"] == written["pool"] == written["dask"]
 
 
-def test_a_worker_that_is_killed_costs_a_retry(stream: ScanStream, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
+def test_a_worker_that_is_killed_costs_a_retry(stream: ScanStream, tmp_path: Path, cluster) -> None:
     (job,) = shard_jobs(stream, "list", tmp_path, 1)
     job.write()
     content = job.path.read_bytes()
     job.path.unlink()
-    with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=":0") as running:
-        there = Cluster(running.scheduler_address, "torch", "cpu")
-        (again,) = shard_jobs(replace(stream, cluster=there, simulator=None), "list", tmp_path, 1)
-        killed = []
+    there = Cluster(cluster.scheduler_address, "torch", "cpu")
+    (again,) = shard_jobs(replace(stream, cluster=there, simulator=None), "list", tmp_path, 1)
+    killed = []
 
-        def kill(pixels: int) -> None:
-            if pixels and not killed:
-                killed.append(next(iter(running.workers.values())))
-                killed[0].process.process.kill()
+    def kill(pixels: int) -> None:
+        if pixels and not killed:
+            killed.append(next(iter(cluster.workers.values())).pid)
+            os.kill(killed[0], signal.SIGKILL)
 
-        assert again.write(progress=kill) == 10
+    assert again.write(progress=kill) == 10
     assert killed
     assert again.path.read_bytes() == content
 

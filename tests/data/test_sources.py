@@ -66,8 +66,9 @@ def test_a_list_gives_its_rows_by_number_and_those_of_a_split(file: str) -> None
     Path(file).write_bytes(gzip.compress(LIST.encode()) if file.endswith("gz") else LIST.encode())
     (source,) = open_sources([file])
     assert [str(entry) for entry in source.entries()] == ["list-000000 (O)", "list-000001 (CO)", "list-000002 (N)"]
-    (source,) = open_sources([file], split="test")
-    assert (source.count, names([source])) == (2, ["list-000001", "list-000002"])
+    for split in ("test", "Test"):
+        (source,) = open_sources([file], split=split)
+        assert (source.count, names([source])) == (2, ["list-000001", "list-000002"])
 
 
 def test_a_word_of_a_list_is_a_smiles_whatever_files_there_are() -> None:

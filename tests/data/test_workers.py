@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from afmid.data.workers import AHEAD, LostError, in_order, kept_warnings
-from afmid.errors import DataError
+from afmid.errors import AfmidError, DataError
 
 
 def square(number: int) -> int:
@@ -77,6 +77,16 @@ def test_the_time_that_a_module_takes_to_import_is_not_the_first_tasks(tmp_path:
     from slow_module import double
 
     assert [value for _, value in in_order(double, range(3), 1, patience_s=1.0)] == [0, 2, 4]
+
+
+def test_a_process_that_does_not_start_is_said_without_advice_that_was_followed(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "lost_module.py").write_text("def double(n): return 2 * n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from lost_module import double
+
+    (tmp_path / "lost_module.py").write_text("raise ImportError('no such thing')\n")
+    with pytest.raises(AfmidError, match=r"could not start; see what it says above, or give fewer with --jobs$"):
+        list(in_order(double, range(3), 1))
 
 
 @pytest.mark.parametrize("jobs", [0, 1])

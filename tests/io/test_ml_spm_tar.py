@@ -56,6 +56,31 @@ def test_a_window_that_cannot_be_is_told(tmp_path: Path, pictures, window: str, 
         read_tar_sample(path, open_tar(path)[0])
 
 
+def test_the_comment_of_the_molecule_may_hold_what_only_python_takes_for_the_end_of_a_line(
+    tmp_path: Path, pictures
+) -> None:
+    path = pictures.ml_spm(tmp_path / "a.tar", window="page\f1\u2028 Scan window: [[0 0 0], [16 16 1]]")
+    assert read_tar_sample(path, open_tar(path)[0]).pixel == (0.5, 0.5)
+
+
+def test_a_scan_of_which_a_slice_is_missing_is_refused(tmp_path: Path, pictures) -> None:
+    path = pictures.ml_spm(tmp_path / "a.tar", keys=(0,), tips=1)
+    with tarfile.open(path) as whole, tarfile.open(tmp_path / "b.tar", "w") as tar:
+        for member in whole:
+            if member.name not in ("0.03.0.png", "0.04.0.png"):
+                tar.addfile(member, whole.extractfile(member))
+    (sample,) = open_tar(tmp_path / "b.tar")
+    with pytest.raises(DataError, match="slices are missing; it has 0, 1, 2, 5, 6, 7, 8, 9"):
+        read_tar_sample(tmp_path / "b.tar", sample)
+
+
+def test_a_long_key_is_found(tmp_path: Path, pictures) -> None:
+    path = pictures.ml_spm(tmp_path / "a.tar", keys=("k" * 120, "short"), tips=1)
+    samples = open_tar(path)
+    assert [sample.key for sample in samples] == ["k" * 120, "short"]
+    assert read_tar_sample(path, samples[0]).df.shape == (32, 32, 10)
+
+
 def test_corrupt_members_are_told(tmp_path: Path, pictures) -> None:
     path = pictures.ml_spm(tmp_path / "a.tar", keys=(0,), tips=1)
     content = path.read_bytes()

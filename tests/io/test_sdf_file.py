@@ -9,7 +9,7 @@ from rdkit.Chem import AllChem
 from afmid.chem import embed, inchikey
 from afmid.errors import DataError
 from afmid.io import read_molecule, write_molecule
-from afmid.io.sdf_file import drawn_smiles, from_text, to_text
+from afmid.io.sdf_file import count, drawn_smiles, from_text, to_text
 from afmid.molecule import Molecule
 
 EVERYDAY = [
@@ -82,6 +82,23 @@ def test_bonds_that_make_no_valid_molecule_are_written_as_they_are():
 
 
 BLOCK = to_text(embed("O"))
+UNSANITISED = """which RDKit reads, and then makes nothing of
+     RDKit          3D
+
+  6  5  0  0  0  0  0  0  0  0999 V2000
+    0.4059    1.3814   -1.4010 C   0  0
+   -0.0635    0.5234    0.2225 C   0  0
+   -0.1634   -0.0430    1.1638 H   0  0
+   -0.8049    0.2097   -0.5874 P   0  5
+   -1.9044    1.3475   -1.2601 P   0  0
+    1.0791   -0.2308   -0.8830 C   0  0
+  2  1  9  0
+  3  1  4  0
+  4  1  1  0
+  5  1  2  0
+  6  5  3  0
+M  END
+"""
 
 
 @pytest.mark.parametrize(
@@ -92,6 +109,9 @@ BLOCK = to_text(embed("O"))
         (BLOCK[:120], "cannot be read"),
         ("\n     RDKit          3D\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n", "holds no atoms"),
         (BLOCK.replace("  1  2  1  0", "  1  2  3  0"), "cannot be read"),
+        (BLOCK.replace("  1  2  1  0", "  1  2  8  0"), r"a bond without an order, such as a query's \(types 5 to 8\)"),
+        (BLOCK.replace("  1  2  1  0", "  1  2 61  0"), "a bond without an order"),
+        (UNSANITISED, "its bonds make no valid molecule: Explicit valence for atom # 0 C, 5, is greater"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_name(text, says, tmp_path, capfd):
@@ -113,3 +133,19 @@ def test_of_a_flat_drawing_the_smiles_can_be_had_alone():
     assert drawn_smiles(to_text(embed("c1ccccc1"))) == ""
     with pytest.raises(DataError, match="cannot be read"):
         drawn_smiles("junk\n")
+
+
+def test_the_number_of_atoms_is_known_without_reading_them():
+    ethanol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    AllChem.EmbedMolecule(ethanol, randomSeed=1)
+    assert count(Chem.MolToMolBlock(ethanol)) == count(Chem.MolToV3KMolBlock(ethanol)) == 9
+    assert count(Chem.MolToMolBlock(ethanol).replace("\n", "\r\n")) == 9
+    assert count("\n\n\n100 99  0\n") == count("\n\n\n100100  0\n") == 100
+    assert count("junk") == count("") == 0
+
+
+def test_a_title_may_hold_what_other_programs_take_for_the_end_of_a_line():
+    assert_allclose(from_text("form\ffeed" + BLOCK[BLOCK.index("\n") :], "").positions, from_text(BLOCK, "").positions)
+    drawing = Chem.MolFromSmiles("CCO")
+    AllChem.Compute2DCoords(drawing)
+    assert drawn_smiles("two\u2028lines" + Chem.MolToMolBlock(drawing)) == "CCO"

@@ -6,6 +6,7 @@ import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from numpy.testing import assert_array_equal
 
 from afmid.errors import DataError
 from afmid.io import shard_file
+from afmid.io.meta import parse_json, write_json
 from afmid.io.shard_file import ShardWriter, packed, read_sample, read_shard
 from afmid.molecule import Molecule
 from afmid.scan import ABOVE_ATOM, Scan
@@ -157,8 +159,9 @@ def test_of_a_shard_that_is_cut_short_the_whole_samples_are_read(shard: Path, ca
         (b'"x_angstrom": [0.0', b'"x_angstrom": [NaN', "meta is not JSON"),
         (b'"numbers": [8, 1, 1]', b'"numbers": [8, 1, 0]', "no element has the atomic number 0"),
         (b'"bonds": [[0, 1], [0, 2]]', b'"bonds": [[0, 1], [0, 9]]', "bonds must join two different atoms"),
-        (b'"bonds": [[0, 1], [0, 2]]', b'"bonds": [[0, 1], [0   ]]', "rows that are not 2 numbers"),
+        (b'"bonds": [[0, 1], [0, 2]]', b'"bonds": [[0, 1], [0   ]]', "bonds must have rows of one length"),
         (b'"numbers": [8, 1, 1]', b'"numbers": [8, 1e19]'.ljust(20), "numbers"),
+        (b'"smiles": "O", "numbers": [8, 1, 1]', b'"numbers": [1180591620717411303424]', "numbers must be whole"),
         (b"(5, 4, 3)", b"(5, 4, 9)", "header says 720 bytes"),
         (b"'<f4'", b"'|O' ", "python objects"),
         (b"\x93NUMPY", b"\x93NUMPX", "damaged"),
@@ -250,6 +253,55 @@ def test_two_runs_do_not_write_the_same_shard(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     with ShardWriter(tmp_path / "new.tar", "one"), pytest.raises(DataError, match="another process is writing it"):
         ShardWriter(tmp_path / "new.tar", "one")
+
+
+def test_a_shard_is_moved_to_its_place_while_it_is_still_locked(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("fcntl")
+    path, replace = tmp_path / "new.tar", Path.replace
+
+    def refused_meanwhile(part: Path, target: Path) -> Path:
+        with pytest.raises(DataError, match="another process is writing it"):
+            ShardWriter(path, "job")
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", refused_meanwhile)
+    with ShardWriter(path, "job") as writer:
+        writer.add("a", scan_of(1))
+        writer.finish(0)
+    assert read_shard(path).indexed
+
+
+@pytest.mark.parametrize("begun_again", [False, True])
+def test_a_shard_that_another_process_finishes_before_the_lock_is_held_stays_whole(
+    tmp_path: Path, monkeypatch, begun_again: bool
+) -> None:
+    path = tmp_path / "new.tar"
+    with ShardWriter(path, "job") as first:
+        first.add("a", scan_of(1))
+
+        def finished_before(file: BinaryIO, path: Path) -> BinaryIO:
+            first.finish(0)
+            if begun_again:
+                path.with_name(".new.tar.part").touch()
+            return file
+
+        monkeypatch.setattr(shard_file, "locked", finished_before)
+        with pytest.raises(DataError, match="another process has just finished it; give the same command again"):
+            ShardWriter(path, "job")
+    found = read_shard(path)
+    assert found.indexed
+    assert len(found.samples) == 1
+
+
+def test_the_index_of_the_largest_shard_can_be_read() -> None:
+    count = shard_file.MOST_SAMPLES
+    keys, starts = ["k" * shard_file.KEY_LETTERS] * count, [10**12] * count
+    index = shard_file._Index(
+        schema="afmid.shard/1", job="0" * 64, failed=10**6, keys=keys, starts=starts, splits=["train"] * count
+    )
+    text = write_json(index)
+    assert len(text) < shard_file.MAX_INDEX - 1024
+    assert parse_json(shard_file._Index, text, "afmid.shard/1") == index
 
 
 def test_what_json_cannot_hold_is_refused() -> None:

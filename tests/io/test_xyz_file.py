@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from afmid.errors import DataError
 from afmid.io import read_molecule, write_molecule
-from afmid.io.xyz_file import from_text, to_text
+from afmid.io.xyz_file import count, from_text, to_text
 from afmid.molecule import Molecule
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
@@ -116,6 +116,14 @@ def test_what_is_wrong_with_a_file_is_said_with_its_name(text, says, tmp_path):
     (tmp_path / "bad.xyz").write_text(text)
     with pytest.raises(DataError, match=rf"bad\.xyz: .*{says}"):
         read_molecule(tmp_path / "bad.xyz")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("comment", ["form\ffeed", "two\u2028lines", "Properties=species:S:1:pos:R:3 name=a\u2028b"])
+def test_only_ends_of_lines_end_a_line(comment, end):
+    text = f"3\n{comment}\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n".replace("\n", end)
+    assert_array_equal(from_text(text, "").positions, WATER)
+    assert count(text) == 3
 
 
 @given(st.text(max_size=60))

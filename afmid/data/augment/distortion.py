@@ -25,7 +25,8 @@ class TipTilt:
     def __call__(self, df: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
         b, _, _, nz = df.shape
         step = disk(self.options.step, b, df, generator).view(b, 1, 1, 2)
-        return _closest_in_place(df, step * torch.arange(nz - 1, -1, -1).to(df).view(nz, 1, 1)), targets
+        above = torch.arange(nz - 1, -1, -1, dtype=df.dtype, device=df.device).view(nz, 1, 1)
+        return _closest_in_place(df, step * above), targets
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Drift:
     def __call__(self, df: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
         b, nx, ny, nz = df.shape
         speed = disk(self.options.step * min(nx, ny), b, df, generator).view(b, 1, 1, 2)
-        image = torch.arange(1 - nz, 1).to(df).view(nz, 1, 1)
-        line = (torch.arange(ny).to(df) - (ny - 1) / 2).view(ny, 1) / ny
+        image = torch.arange(1 - nz, 1, dtype=df.dtype, device=df.device).view(nz, 1, 1)
+        line = (torch.arange(ny, dtype=df.dtype, device=df.device) - (ny - 1) / 2).view(ny, 1) / ny
         return displaced(df, speed * (image + line)), targets
 
 
@@ -81,7 +82,8 @@ class Shear:
         slope = uniform(-most, most, (b, 1, 1), df, generator).tan()
         along = direction(b, df, generator)
         across = torch.stack([-along[:, 1], along[:, 0]], dim=-1)
-        return transformed(df, torch.eye(2).to(df) + slope * along.unsqueeze(2) * across.unsqueeze(1)), targets
+        identity = torch.eye(2, dtype=df.dtype, device=df.device)
+        return transformed(df, identity + slope * along.unsqueeze(2) * across.unsqueeze(1)), targets
 
 
 def _closest_in_place(df: Tensor, shift: Tensor) -> Tensor:

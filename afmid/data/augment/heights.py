@@ -24,7 +24,7 @@ class TipHeight:
 
     def __call__(self, df: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
         lower = uniform(-self.options.higher, self.options.lower, (len(df), 1), df, generator)
-        return at_heights(df, torch.arange(df.shape[3]).to(df) + lower), targets
+        return at_heights(df, torch.arange(df.shape[3], dtype=df.dtype, device=df.device) + lower), targets
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MissingHeights:
         fewest = min(self.options.fewest, nz)
         kept = uniform(fewest, nz + 1, (b, 1), df, generator).floor().clamp(max=nz)
         first = (uniform(0, 1, (b, 1), df, generator) * (nz - kept + 1)).floor()
-        image = torch.arange(nz).to(df)
+        image = torch.arange(nz, dtype=df.dtype, device=df.device)
         if self.options.fill == "repeat":
             return at_heights(df, torch.maximum(image, nz - kept)), targets
         return at_heights(df, first + image * (kept - 1) / max(nz - 1, 1)), targets

@@ -33,7 +33,7 @@ class Noise:
     options: NoiseOptions
 
     def __call__(self, df: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
-        scale = self.options.level * torch.ones(len(df), 1, 1, 1).to(df)
+        scale = self.options.level * torch.ones(len(df), 1, 1, 1, dtype=df.dtype, device=df.device)
         if self.options.spread == "drawn":
             scale = scale * normal((len(df), 1, 1, 1), df, generator).abs()
         if self.options.distribution == "normal":
@@ -58,7 +58,7 @@ class LineNoise:
         lines = nz * ny
         level = uniform(0, self.options.level, (b, 1, 1, 1), df, generator)
         white = torch.fft.rfft(normal((b, lines), df, generator))
-        amplitude = torch.arange(white.shape[1]).to(df).clamp(min=1).rsqrt()
+        amplitude = torch.arange(white.shape[1], dtype=df.dtype, device=df.device).clamp(min=1).rsqrt()
         amplitude[0] = 0  # no offset of the whole stack
         offsets = torch.fft.irfft(white * amplitude, n=lines)
         power = amplitude.square().sum() - (0.5 * amplitude[-1].square() if lines % 2 == 0 else 0)
@@ -76,8 +76,8 @@ class Background:
         b, nx, ny, _ = df.shape
         along_x, along_y = direction(b, df, generator).view(b, 2, 1, 1, 1).unbind(1)
         strength = uniform(0, self.options.strength, (b, 1, 1, 1), df, generator)
-        x = torch.linspace(-0.5, 0.5, nx).to(df).view(1, nx, 1, 1)
-        y = torch.linspace(-0.5, 0.5, ny).to(df).view(1, 1, ny, 1)
+        x = torch.linspace(-0.5, 0.5, nx, dtype=df.dtype, device=df.device).view(1, nx, 1, 1)
+        y = torch.linspace(-0.5, 0.5, ny, dtype=df.dtype, device=df.device).view(1, 1, ny, 1)
         plane = (along_x * x + along_y * y) / (along_x.abs() + along_y.abs())
         return df + strength * _range(df) * plane, targets
 
@@ -126,7 +126,7 @@ class Blur:
         b = len(df)
         sigma = uniform(0, self.options.sigma, (b, 1), df, generator).clamp(min=0.1)  # smooths nothing yet
         reach = math.ceil(3 * self.options.sigma)
-        weights = (-0.5 * (torch.arange(-reach, reach + 1).to(df) / sigma).square()).exp()
+        weights = (-0.5 * (torch.arange(-reach, reach + 1, dtype=df.dtype, device=df.device) / sigma).square()).exp()
         weights = (weights / weights.sum(1, keepdim=True)).view(b, 1, -1)
         images = pad(df.permute(3, 0, 1, 2), (reach, reach, reach, reach), mode="replicate")
         for axis in (2, 3):

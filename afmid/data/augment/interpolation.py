@@ -92,4 +92,4 @@ def _sampled(images: Tensor, x: Tensor, y: Tensor, mode: str, beyond: str) -> Te
 
 def _centred(count: int, like: Tensor) -> Tensor:
     """Return the places of `count` pixels, from their centre."""
-    return torch.arange(count).to(like) - (count - 1) / 2
+    return torch.arange(count, dtype=like.dtype, device=like.device) - (count - 1) / 2

@@ -21,7 +21,7 @@ class Zoom:
     def __call__(self, df: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
         most = self.options.fraction
         size = uniform(1 - most, 1 + most, (len(df), 1, 1), df, generator)
-        return _moved(df, targets, size * torch.eye(2).to(df))
+        return _moved(df, targets, size * torch.eye(2, dtype=df.dtype, device=df.device))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from afmid_descriptor.options import DescriptorRecipe
 from afmid_descriptor.stack import Stack
 from afmid_descriptor.targets import descriptor_maps
 
-LOSS_WEIGHTS = (20.0, 0.2, 0.1)  # of disks, spheres, height: Alldritt et al. (2020)
+DISKS, SPHERES, HEIGHT = 20.0, 0.2, 0.1  # weights of their losses: Alldritt et al. (2020)
 
 
 class DescriptorTask:
@@ -37,14 +37,13 @@ class DescriptorTask:
 
     def loss(self, model: nn.Module, examples: Examples) -> Tensor:
         """Return 20 MSE(disks) + 0.2 MSE(spheres) + 0.1 MSE(height)."""
-        errors = (model(examples.df) - examples.maps).square().mean((0, 2, 3))
-        return errors @ errors.new_tensor(LOSS_WEIGHTS)
+        return _loss(model(examples.df), examples.maps)
 
     def validate(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, float]:
         """Return the loss, and of each map the mean squared error and the correlation over all pixels."""
         predicted = torch.cat([model(b.df).float() for b in batches])
         truth = torch.cat([b.maps for b in batches])
-        figures = {"loss": float(torch.stack([self.loss(model, b) for b in batches]).mean())}
+        figures = {"loss": float(_loss(predicted, truth))}
         for k, name in enumerate(BRANCHES):
             pair = torch.stack([predicted[:, k].flatten(), truth[:, k].flatten()])
             figures[f"{name}_mse"] = float(mse_loss(*pair))
@@ -85,6 +84,11 @@ class DescriptorTask:
         if coefficients := calibrate(disks, axes, truths, threshold):
             told["confidence"] = json.dumps(coefficients)
         return told
+
+
+def _loss(predicted: Tensor, truth: Tensor) -> Tensor:
+    disks, spheres, height = (predicted - truth).square().mean((0, 2, 3))
+    return DISKS * disks + SPHERES * spheres + HEIGHT * height
 
 
 def load(recipe: DescriptorRecipe, device: str) -> DescriptorTask:
