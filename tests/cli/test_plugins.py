@@ -24,7 +24,7 @@ def test_json_is_one_line_for_each_plugin(afmid, stranger) -> None:
 
 def test_an_offers_options_are_shown_with_unit_range_and_default(afmid, stranger) -> None:
     words = afmid("plugins", "line", **stranger).stdout.decode()
-    assert "pause number at least 0 0 wait before each batch, s" in [
+    assert "pause number at least 0 0 wait before each step, s" in [
         " ".join(line.split()) for line in words.splitlines()
     ]
     record = json.loads(afmid("plugins", "brightest", "--json", **stranger).stdout)

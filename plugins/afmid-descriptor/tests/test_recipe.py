@@ -92,7 +92,10 @@ def test_the_grid_of_the_recipe_is_that_of_the_network():
 
 
 def test_the_recipe_of_the_shipped_weights_is_still_one():
-    shipped = DescriptorRecipe(batch=16, steps=3600, learning_rate=2e-3, validate_every=250, validation_scans=96)
+    shipped = DescriptorRecipe(
+        start="descriptor.safetensors", batch=16, steps=1800, learning_rate=1e-3, warmup=50, validate_every=150,
+        validation_scans=96, average=0.995, reuse=3,
+    )  # fmt: skip
     assert DescriptorRecipe.model_validate_json(shipped.model_dump_json()) == shipped
     (path,) = files("afmid_descriptor").joinpath("weights").glob("*.safetensors")
     _, metadata = read_safetensors(path, method="descriptor")
