@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 AHEAD = 4  # tasks per thread of the cluster that are begun before their results are asked for, which take its memory
 CONNECT_S = 10
-ASK_S = 5  # how often to find out whether the scheduler is still there
+ASK_S = 3  # how often to find out whether the scheduler is still there
 
 
 def in_order_on(
@@ -43,27 +43,24 @@ def in_order_on(
     with client:
         remaining = iter(tasks)
         begun: deque[tuple[Task, Any]] = deque()
-        warned = False
         while True:
             with _understood(scheduler):
                 threads = sum(client.nthreads().values())  # which may grow
-            if not (threads or warned):
-                log.warning("%s has no workers yet; start some with: dask worker %s", scheduler, scheduler)
-                warned = True
             for task in islice(remaining, max(AHEAD * max(threads, 1) - len(begun), 0)):
                 begun.append((task, client.submit(answered, function, task, pure=False)))
             if not begun:
                 return
             task, future = begun.popleft()
             with _understood(scheduler):
-                answer = _waited(client, future)
+                answer = _waited(client, future, scheduler)
             yield task, received(answer)
 
 
-def _waited(client: Any, future: Any) -> Answer:
+def _waited(client: Any, future: Any, scheduler: str) -> Answer:
     """Return what comes of a task, however long it takes. Raises OSError where the scheduler is gone."""
     from distributed import KilledWorker
 
+    warned = False
     while True:
         try:
             answer: Answer = future.result(timeout=ASK_S)
@@ -73,6 +70,9 @@ def _waited(client: Any, future: Any) -> Answer:
         except TimeoutError:
             if client.status != "running":
                 raise
+            if not (warned or client.nthreads()):
+                log.warning("%s has no workers; start some with: dask worker %s", scheduler, scheduler)
+                warned = True
 
 
 @contextmanager

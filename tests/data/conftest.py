@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,27 @@ from afmid.offers import Simulator
 from afmid.simulate import load_engine
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
-    """Two workers, each a process with two threads."""
+@contextmanager
+def two_workers() -> Iterator[Any]:
+    """Start two workers, each a process with two threads."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
     ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A Dask cluster that the tests share, and leave alive."""
+    with two_workers() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def mortal_cluster() -> Iterator[Any]:
+    """A Dask cluster of its own for a test that kills a worker; another that is restarted then stays out of it."""
+    with two_workers() as cluster:
         yield cluster
 
 

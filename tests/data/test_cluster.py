@@ -51,16 +51,16 @@ def test_a_bug_is_raised_as_it_is(cluster) -> None:
         told(fail, cluster.scheduler_address)
 
 
-def test_a_killed_worker_costs_its_tasks_another_try_and_nothing_else(cluster) -> None:
-    results = in_order(slow, range(100), 1, scheduler=cluster.scheduler_address)
+def test_a_killed_worker_costs_its_tasks_another_try_and_nothing_else(mortal_cluster) -> None:
+    results = in_order(slow, range(100), 1, scheduler=mortal_cluster.scheduler_address)
     values = [next(results)[1] for _ in range(10)]
-    victim = next(iter(cluster.workers.values())).pid
+    victim = next(iter(mortal_cluster.workers.values())).pid
     os.kill(victim, signal.SIGKILL)
     assert values + [value for _, value in results] == list(range(100))
 
 
-def test_a_task_that_kills_every_worker_fails_alone(cluster) -> None:
-    zero, one, *others = (value for _, value in in_order(die, range(5), 1, scheduler=cluster.scheduler_address))
+def test_a_task_that_kills_every_worker_fails_alone(mortal_cluster) -> None:
+    zero, one, *others = (value for _, value in in_order(die, range(5), 1, scheduler=mortal_cluster.scheduler_address))
     assert [zero, *others] == [0, 2, 3, 4]
     assert isinstance(one, LostError)
     assert (one.kind, str(one)) == ("crash", "the workers that took it died")
@@ -96,14 +96,15 @@ if __name__ == "__main__":
         running.wait()
 
 
-def test_a_cluster_without_workers_is_waited_for_and_said_once(caplog) -> None:
+def test_a_cluster_without_workers_is_waited_for_and_said_once(caplog, monkeypatch) -> None:
+    monkeypatch.setattr("afmid.data.cluster.ASK_S", 0.3)
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=50) as empty:
         threading.Timer(1.0, empty.scale, [1]).start()
         answers = [value for _, value in in_order(abs, range(20), 1, scheduler=empty.scheduler_address)]
         assert answers == list(range(20))
         address = empty.scheduler_address
-    says = f"{address} has no workers yet; start some with: dask worker {address}"
+    says = f"{address} has no workers; start some with: dask worker {address}"
     assert [record.getMessage() for record in caplog.records if record.name == "afmid.data.cluster"] == [says]
 
 

@@ -97,13 +97,13 @@ def test_several_processes_and_a_cluster_give_the_same_bytes_as_one(cluster, tmp
     assert last(ROWS, seed=6).pack.sha256 != last(ROWS, seed=5).pack.sha256
 
 
-def test_a_worker_killed_halfway_changes_nothing(cluster, tmp_path, monkeypatch):
+def test_a_worker_killed_halfway_changes_nothing(mortal_cluster, tmp_path, monkeypatch):
     rows = [Row("C" * n + "O" + "C" * m) for n in range(1, 9) for m in range(n, 9)]
     monkeypatch.setattr(module, "CLUSTER_ROWS", 2)
     monkeypatch.setattr(module, "REPORT_EVERY", 1)
-    steps = prepare(rows, scheduler=cluster.scheduler_address)
+    steps = prepare(rows, scheduler=mortal_cluster.scheduler_address)
     next(islice(steps, 5, None))
-    os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+    os.kill(next(iter(mortal_cluster.workers.values())).pid, signal.SIGKILL)
     *_, progress = steps
     assert progress.failed == {}
     assert content(progress.pack, tmp_path) == content(last(rows).pack, tmp_path)
@@ -305,8 +305,8 @@ class Deadly(Row):
         return os._exit(9) if multiprocessing.parent_process() else None
 
 
-def test_a_row_that_kills_the_workers_of_a_cluster_costs_itself_alone(cluster):
-    progress = last([*CHAINS[:3], Deadly("N"), *CHAINS[3:6]], scheduler=cluster.scheduler_address)
+def test_a_row_that_kills_the_workers_of_a_cluster_costs_itself_alone(mortal_cluster):
+    progress = last([*CHAINS[:3], Deadly("N"), *CHAINS[3:6]], scheduler=mortal_cluster.scheduler_address)
     assert [(f.row, f.reason, f.detail) for f in progress.failures] == [(4, "crash", "its process died")]
     assert progress.pack.sha256 == last(CHAINS[:6]).pack.sha256
 

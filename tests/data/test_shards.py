@@ -136,18 +136,18 @@ def test_serial_processes_and_a_cluster_write_the_same_bytes(stream: ScanStream,
     assert written["serial"] == written["pool"] == written["dask"]
 
 
-def test_a_worker_that_is_killed_costs_a_retry(stream: ScanStream, tmp_path: Path, cluster) -> None:
+def test_a_worker_that_is_killed_costs_a_retry(stream: ScanStream, tmp_path: Path, mortal_cluster) -> None:
     (job,) = shard_jobs(stream, "list", tmp_path, 1)
     job.write()
     content = job.path.read_bytes()
     job.path.unlink()
-    there = Cluster(cluster.scheduler_address, "torch", "cpu")
+    there = Cluster(mortal_cluster.scheduler_address, "torch", "cpu")
     (again,) = shard_jobs(replace(stream, cluster=there, simulator=None), "list", tmp_path, 1)
     killed = []
 
     def kill(pixels: int) -> None:
         if pixels and not killed:
-            killed.append(next(iter(cluster.workers.values())).pid)
+            killed.append(next(iter(mortal_cluster.workers.values())).pid)
             os.kill(killed[0], signal.SIGKILL)
 
     assert again.write(progress=kill) == 10

@@ -34,4 +34,5 @@ def test_a_file_is_locked_until_the_process_that_holds_it_is_killed(tmp_path):
 def test_a_closed_file_is_free_again(tmp_path):
     path = tmp_path / "lock"
     locked(path.open("ab"), path).close()
-    locked(path.open("ab"), path).close()
+    with path.open("ab") as again:
+        assert locked(again, path) is again
