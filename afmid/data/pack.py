@@ -1,7 +1,7 @@
 """The molecule pack: all molecules of a training run in one npz of concatenated arrays.
 
 Coordinates are kept in 0.001 Å about each conformer's centre, charges in 0.0001 e, bond orders in halves, so that
-200,000 molecules take some 100 MB. A training process reads it with NumPy alone.
+200,000 molecules take some 60 MB. A training process reads it with NumPy alone.
 """
 
 import hashlib
