@@ -9,17 +9,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from afmid.checks import finite
 from afmid.errors import DataError
+from afmid.molecule import Molecule
 
 
 @dataclass(frozen=True)
 class Atom:
-    """An atom that a method found: element symbol (None where not known), position (Å), confidence 0–1."""
+    """An atom that a method found.
+
+    Attributes:
+        element: its symbol; None where not known.
+        x, y, z: where it is, Å.
+        confidence: that it is there and is of this element, 0–1.
+        sigma: standard deviations of x, y and z, Å; None where not known.
+    """
 
     element: str | None
     x: float
     y: float
     z: float
     confidence: float
+    sigma: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,14 +41,24 @@ class Bond:
     confidence: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """A molecule that the scan may show; a higher score is better."""
+    """A molecule that the scan may show.
+
+    Attributes:
+        smiles, inchikey, formula: which it is.
+        score: what candidates are ranked by, higher is better.
+        scores: what the score is made of, by name, such as "fit".
+        molecule: how it lies under the tip, in the frame of the answer's axes, its topmost atom at z = 0; None where
+            that is not known.
+    """
 
     smiles: str
     inchikey: str
     formula: str
     score: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    molecule: Molecule | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +125,8 @@ class Identification:
             "values of y": self.y,
             "positions of the atoms": [(atom.x, atom.y, atom.z) for atom in self.atoms],
             "orders of the bonds": [bond.order for bond in self.bonds],
-            "scores of the candidates": [candidate.score for candidate in self.candidates],
+            "deviations of the atoms": [atom.sigma for atom in self.atoms if atom.sigma is not None],
+            "scores of the candidates": [v for c in self.candidates for v in (c.score, *c.scores.values())],
             "values of the fit": [] if self.fit is None else [self.fit],
             **{f"values of the map {name!r}": image.values for name, image in self.maps.items()},
         }

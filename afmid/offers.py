@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from afmid.data.examples import Examples
+    from afmid.evaluate.figures import Figure
     from afmid.identification import Identification
     from afmid.molecule import Molecule
     from afmid.scan import Scan
@@ -118,8 +119,11 @@ class Method(Protocol):
 class Score(Protocol):
     """What `Metric.load` returns."""
 
-    def __call__(self, answer: "Identification", truth: "Molecule") -> dict[str, float]:
-        """Return named figures (the name says the unit); leave out a figure that does not apply."""
+    def __call__(self, answer: "Identification", truth: "Molecule") -> "Mapping[str, Figure]":
+        """Return named figures (the name says the unit); leave out a figure that does not apply.
+
+        A number is averaged over the scans; Share, Samples, Confusion and Calls of afmid.evaluate.figures are pooled.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +183,9 @@ class Identifier(Offer):
     Attributes:
         weights_index: the plugin's weights.toml; its entry of the method's name is the default.
         priority: without `--method` the identifier that has weights and the highest priority answers.
-        gives: what its answers hold where all goes well, such as ("maps", "atoms"): fields of Identification. An answer
-            without atoms from a method that gives them is no confident answer.
+        gives: what its answers hold where all goes well, such as ("maps", "atoms"): fields of Identification, and
+            "elements" where the atoms have theirs. An answer without atoms from a method that gives them is no
+            confident answer, and its atoms count as missed; bonds from a method that does not give them are not judged.
     """
 
     load: Callable[[Path | None, str], Method]
@@ -191,6 +196,13 @@ class Identifier(Offer):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Offer):
-    """Judges an answer: `load()` gives a Score."""
+    """Judges an answer: `load()` gives a Score.
+
+    Attributes:
+        needs: of what a method `gives`, all that it must give to be judged; methods that do not say are judged.
+        headline: the figures that a short table shows, by their names in a summary; all where none are named.
+    """
 
     load: Callable[[], Score]
+    needs: tuple[str, ...] = ()
+    headline: tuple[str, ...] = ()

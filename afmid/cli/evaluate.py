@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afmid.cli.identify import FAILED, MethodName, Weights, choose, load
+from afmid.cli.identify import FAILED
+from afmid.cli.methods import MethodName, Weights, choose, load
 from afmid.cli.options import Device, Json, Settings, registry, settings_of
 from afmid.cli.output import STANDARD, few_warnings, note, print_json, print_table, track
 from afmid.errors import DataError, PluginError, UsageError
