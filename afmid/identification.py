@@ -41,7 +41,7 @@ class Bond:
     confidence: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Candidate:
     """A molecule that the scan may show.
 

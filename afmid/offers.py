@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from afmid.scan import Scan
     from afmid.simulate import Scene
 
+GIVES = ("smiles", "atoms", "elements", "bonds", "maps", "picture", "candidates", "fit")  # what an answer may hold
+
 
 class NoOptions(BaseModel, extra="forbid"):
     """For offers that have nothing to set."""
@@ -183,8 +185,8 @@ class Identifier(Offer):
     Attributes:
         weights_index: the plugin's weights.toml; its entry of the method's name is the default.
         priority: without `--method` the identifier that has weights and the highest priority answers.
-        gives: what its answers hold where all goes well, such as ("maps", "atoms"): fields of Identification, and
-            "elements" where the atoms have theirs. An answer without atoms from a method that gives them is no
+        gives: what its answers hold where all goes well, such as ("maps", "atoms"): words of GIVES, which are fields of
+            Identification, and "elements" where the atoms have theirs. An answer without atoms from a method that gives them is no
             confident answer, and its atoms count as missed; bonds from a method that does not give them are not judged.
     """
 
@@ -192,6 +194,10 @@ class Identifier(Offer):
     weights_index: Path | None = None
     priority: int = 0
     gives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_words(f"identifier {self.name!r}: gives", self.gives)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,3 +212,12 @@ class Metric(Offer):
     load: Callable[[], Score]
     needs: tuple[str, ...] = ()
     headline: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_words(f"metric {self.name!r}: needs", self.needs)
+
+
+def _check_words(where: str, words: tuple[str, ...]) -> None:
+    if unknown := [word for word in words if word not in GIVES]:
+        raise PluginError(f"{where} {unknown[0]!r}, which no answer has; the words are: {', '.join(GIVES)}")

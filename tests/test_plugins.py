@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, model_validator
 
-from afmid import Augmentation, Identifier
+from afmid import Augmentation, Identifier, Metric
 from afmid.errors import PluginError, UsageError
 from afmid.plugins import discover, parse_options
 from afmid.testing import MethodContract
@@ -226,6 +226,13 @@ def test_two_methods_of_one_name_are_an_error_that_names_both(site: Path, tmp_pa
         monkeypatch.syspath_prepend(str(place))
     with pytest.raises(PluginError, match="afmid-another and afmid-brightest"):
         discover(["another", "brightest"])
+
+
+def test_words_that_no_answer_has_are_refused() -> None:
+    with pytest.raises(PluginError, match="identifier 'mine': gives 'atom', which no answer has; the words are: smiles"):
+        Identifier(name="mine", summary="", load=lambda *_: None, gives=("atom",))
+    with pytest.raises(PluginError, match="metric 'mine': needs 'element', which no answer has"):
+        Metric(name="mine", summary="", load=lambda: None, needs=("element",))
 
 
 class Inner(BaseModel, extra="forbid"):

@@ -9,7 +9,7 @@ RDKit writes and reads it (ase reads no such sdf).
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,14 @@ from afmid.identification import Atom, Bond, Candidate, Identification, Map
 from afmid.io import npz
 from afmid.io.meta import parse_json, parse_meta, write_json, write_meta
 from afmid.io.stream import opened, source_of, write_bytes
-from afmid.molecule import SYMBOLS
+from afmid.molecule import SYMBOLS, Molecule
 
 SCHEMA = "afmid.identification/1"
 MAX_JSON_BYTES = 2**26
+
+
+_Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class _Atom(BaseModel, extra="forbid"):
@@ -32,6 +36,7 @@ class _Atom(BaseModel, extra="forbid"):
     y_angstrom: float
     z_angstrom: float
     confidence: float
+    sigma_angstrom: _Triple | None = None
 
 
 class _Bond(BaseModel, extra="forbid"):
@@ -41,11 +46,21 @@ class _Bond(BaseModel, extra="forbid"):
     confidence: float
 
 
+class _Placed(BaseModel, extra="forbid"):
+    elements: list[str]
+    positions_angstrom: list[_Triple]
+    charges_e: list[float]
+    bonds: list[_Pair]
+    orders: list[float]
+
+
 class _Candidate(BaseModel, extra="forbid"):
     smiles: str
     inchikey: str
     formula: str
     score: float
+    scores: dict[str, float] = {}
+    molecule: _Placed | None = None
 
 
 class _Map(BaseModel, extra="forbid"):
@@ -137,10 +152,7 @@ def _answer(answer: Identification) -> _Answer:
         bonds=[
             _Bond(a=int(b.a), b=int(b.b), order=float(b.order), confidence=float(b.confidence)) for b in answer.bonds
         ],
-        candidates=[
-            _Candidate(smiles=c.smiles, inchikey=c.inchikey, formula=c.formula, score=float(c.score))
-            for c in answer.candidates
-        ],
+        candidates=[_candidate(candidate) for candidate in answer.candidates],
         fit=None if answer.fit is None else float(answer.fit),
         x=_axis(answer.x),
         y=_axis(answer.y),
@@ -156,6 +168,51 @@ def _atom(atom: Atom) -> _Atom:
         y_angstrom=float(atom.y),
         z_angstrom=float(atom.z),
         confidence=float(atom.confidence),
+        sigma_angstrom=None if atom.sigma is None else [float(s) for s in atom.sigma],
+    )
+
+
+def _from_atom(atom: _Atom) -> Atom:
+    x, y, z = atom.sigma_angstrom or (0.0, 0.0, 0.0)
+    sigma = None if atom.sigma_angstrom is None else (x, y, z)
+    return Atom(atom.element, atom.x_angstrom, atom.y_angstrom, atom.z_angstrom, atom.confidence, sigma)
+
+
+def _candidate(candidate: Candidate) -> _Candidate:
+    placed = candidate.molecule and _Placed(
+        elements=candidate.molecule.symbols,
+        positions_angstrom=candidate.molecule.positions.round(4).tolist(),
+        charges_e=candidate.molecule.charges.round(4).tolist(),
+        bonds=candidate.molecule.bonds.tolist(),
+        orders=candidate.molecule.orders.tolist(),
+    )
+    return _Candidate(
+        smiles=candidate.smiles,
+        inchikey=candidate.inchikey,
+        formula=candidate.formula,
+        score=float(candidate.score),
+        scores={name: float(value) for name, value in candidate.scores.items()},
+        molecule=placed,
+    )
+
+
+def _from_candidate(candidate: _Candidate) -> Candidate:
+    placed = candidate.molecule
+    if placed is None:
+        molecule = None
+    elif unknown := [element for element in placed.elements if element not in SYMBOLS[1:]]:
+        raise DataError(f"a candidate holds the element {unknown[0]!r}, which does not exist")
+    else:
+        molecule = Molecule(
+            np.array([SYMBOLS.index(element) for element in placed.elements]),
+            np.array(placed.positions_angstrom),
+            np.array(placed.charges_e),
+            np.array(placed.bonds),
+            np.array(placed.orders),
+            smiles=candidate.smiles,
+        )
+    return Candidate(
+        candidate.smiles, candidate.inchikey, candidate.formula, candidate.score, candidate.scores, molecule
     )
 
 
@@ -207,11 +264,11 @@ def _identification(
         weights=answer.weights_sha256,
         source=answer.source,
         smiles=answer.smiles,
-        atoms=tuple(Atom(a.element, a.x_angstrom, a.y_angstrom, a.z_angstrom, a.confidence) for a in answer.atoms),
+        atoms=tuple(map(_from_atom, answer.atoms)),
         bonds=tuple(Bond(b.a, b.b, b.order, b.confidence) for b in answer.bonds),
         maps=maps or {},
         picture=picture,
-        candidates=tuple(Candidate(c.smiles, c.inchikey, c.formula, c.score) for c in answer.candidates),
+        candidates=tuple(map(_from_candidate, answer.candidates)),
         fit=answer.fit,
         meta=answer.meta,
     )

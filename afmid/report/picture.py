@@ -197,7 +197,7 @@ def _page(scan: Scan, title: str, about: Sequence[str], rows: Sequence[_Row]) ->
     """Lay the title, the lines about it, and the rows below each other."""
     from matplotlib.figure import Figure
 
-    (left, right), (bottom, top) = _window(scan)
+    (left, right), (bottom, top) = window(scan)
     shape = min(max((top - bottom) / (right - left), 0.25), 2.0)  # of a panel: a line scan stays visible
     height = TOP + LINE * len(about) + sum(HEAD + row.width * shape + row.foot for row in rows)
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
@@ -362,7 +362,7 @@ def _scale_bar(axes: "Axes", scan: Scan) -> None:
     """Draw a bar of a round length, about a quarter of the image wide."""
     from matplotlib.patheffects import withStroke
 
-    (left, right), (bottom, top) = _window(scan)
+    (left, right), (bottom, top) = window(scan)
     power = 10.0 ** math.floor(math.log10(0.35 * (right - left)))
     length = max(n * power for n in (1, 2, 5) if n * power <= 0.35 * (right - left))
     x, y = right - 0.06 * (right - left) - length, bottom + 0.07 * (top - bottom)
@@ -378,7 +378,7 @@ def _show(
     axes: "Axes", scan: Scan, values: NDArray[np.floating[Any]], colours: str, low: float, high: float
 ) -> "AxesImage":
     """Paint (X, Y) values on the scan's x and y."""
-    (left, right), (bottom, top) = _window(scan)
+    (left, right), (bottom, top) = window(scan)
     values = _bounded(values)
     high = high if high > low else low + 1  # a map of one value
     image = axes.imshow(
@@ -399,7 +399,7 @@ def _bounded(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return values
 
 
-def _window(scan: Scan) -> tuple[tuple[float, float], tuple[float, float]]:
+def window(scan: Scan) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the outer edges (Å) of the image in x and y: half a pixel beyond the first and last centres."""
     half_x, half_y = ((size or max(scan.pixel) or 1.0) / 2 for size in scan.pixel)
     return (

@@ -12,6 +12,7 @@ from rdkit import Chem
 from afmid.errors import DataError
 from afmid.identification import Atom, Bond, Candidate, Identification, Map
 from afmid.io import read_identification, to_json, write_identification
+from afmid.molecule import Molecule
 
 SHARE = st.floats(0, 1)
 FINITE = st.floats(-1e3, 1e3)
@@ -21,7 +22,9 @@ SAME = ("method", "version", "weights", "source", "smiles", "atoms", "bonds", "c
 
 @st.composite
 def answers(draw):
-    found = st.builds(Atom, st.sampled_from(["C", "H", "Br", None]), FINITE, FINITE, FINITE, SHARE)
+    sigma = st.none() | st.tuples(FINITE, FINITE, FINITE)
+    found = st.builds(Atom, st.sampled_from(["C", "H", "Br", None]), FINITE, FINITE, FINITE, SHARE, sigma)
+    candidates = st.builds(Candidate, TEXT, TEXT, TEXT, FINITE, st.dictionaries(TEXT, FINITE, max_size=2))
     atoms = tuple(draw(st.lists(found, max_size=4)))
     bonds = tuple(Bond(0, b, draw(st.sampled_from([1.0, 1.5, 2.0])), draw(SHARE)) for b in range(1, len(atoms)))
     x, y = np.arange(draw(st.integers(1, 4))) * 0.1, np.arange(draw(st.integers(1, 4))) * 0.3
@@ -39,7 +42,7 @@ def answers(draw):
         bonds=bonds,
         maps=draw(st.dictionaries(st.from_regex(r"[a-z ]{1,8}", fullmatch=True), st.just(image), max_size=2)),
         picture=draw(st.none() | st.just(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))),
-        candidates=tuple(draw(st.lists(st.builds(Candidate, TEXT, TEXT, TEXT, FINITE), max_size=2))),
+        candidates=tuple(draw(st.lists(candidates, max_size=2))),
         fit=draw(st.none() | FINITE),
         meta=draw(st.dictionaries(TEXT, FINITE | TEXT, max_size=2)),
     )
@@ -54,6 +57,7 @@ EXAMPLE = Identification(
     bonds=(Bond(0, 1, 1.2, 0.5), Bond(0, 2, 2, 0.5)),
     maps={"disks": Map(np.arange(12, dtype=np.float32).reshape(4, 3), "Å")},
 )
+PLACED = replace(EXAMPLE, candidates=(Candidate("C", "", "CH4", 1, {}, Molecule([6], [[0, 0, 0]])),))
 
 
 @given(answer=answers())
@@ -99,10 +103,25 @@ def test_json_is_one_line_with_stable_keys():
         "y_angstrom": 1.5,
         "z_angstrom": -1.0,
         "confidence": 0.25,
+        "sigma_angstrom": None,
     }
     assert content["bonds"][0] == {"a": 0, "b": 1, "order": 1.2, "confidence": 0.5}
     assert content["x"] == {"first_angstrom": 0.0, "last_angstrom": 3.0, "pixels": 4}
     assert content["maps"] == {"disks": {"unit": "Å", "min": 0.0, "max": 11.0, "shape": [4, 3]}}
+
+
+@pytest.mark.parametrize("bonds", [[[0, 1]], []])
+def test_a_candidate_keeps_how_it_lies(bonds, tmp_path):
+    placed = Molecule([6, 8], [[0.12345, 1, 0], [1, 1, -0.5]], [0.2, -0.2], bonds, [2.0][: len(bonds)], smiles="C=O")
+    candidate = Candidate("C=O", "WSFSSNUMVMOOMR", "CH2O", 0.9, {"fit": 0.9}, placed)
+    write_identification(replace(EXAMPLE, candidates=(candidate,)), tmp_path / "a.json")
+    (read,) = read_identification(tmp_path / "a.json").candidates
+    assert replace(read, molecule=None) == replace(candidate, molecule=None)
+    assert (read.molecule.symbols, read.molecule.smiles) == (["C", "O"], "C=O")
+    np.testing.assert_allclose(read.molecule.positions, placed.positions, atol=1e-4)
+    assert_array_equal(read.molecule.charges, placed.charges)
+    assert_array_equal(read.molecule.bonds, placed.bonds)
+    assert_array_equal(read.molecule.orders, placed.orders)
 
 
 def test_ase_reads_the_xyz_with_unknown_elements_as_x(tmp_path):
@@ -146,6 +165,8 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(answer, name, says, t
         (to_json(EXAMPLE).replace('"element": "C"', '"element": 6'), r"'atoms\.0\.element'"),
         (to_json(EXAMPLE).replace('"confidence": 0.25', '"confidence": 2.5'), "confidence lies in 0–1"),
         (to_json(EXAMPLE).replace('"a": 0', '"a": 7'), "does not join"),
+        (to_json(PLACED).replace('"elements": ["C"]', '"elements": ["Qq"]'), "element 'Qq'"),
+        (to_json(PLACED).replace('"elements": ["C"]', '"elements": ["C", "C"]'), "positions need shape"),
         (to_json(EXAMPLE).replace('"pixels": 4', '"pixels": 400000000'), r"'x\.pixels'"),
     ],
 )
