@@ -85,8 +85,59 @@ def afmid_augment() -> list[Augmentation]:
 @hookimpl
 def afmid_evaluate() -> list[Metric]:
     return [
-        Metric(name="atoms", summary="Precision, recall and position error of the atoms.", load=_score("atoms")),
-        Metric(name="elements", summary="Share of the matched atoms whose element is right.", load=_score("elements")),
-        Metric(name="bonds", summary="Precision and recall of the bonds between matched atoms.", load=_score("bonds")),
-        Metric(name="molecule", summary="Whether the answer is the true molecule (InChIKey).", load=_score("molecule")),
+        Metric(
+            name="atoms",
+            summary="Precision, recall and position error of the atoms.",
+            load=_score("atoms"),
+            needs=("atoms",),
+            headline=(
+                "atoms_visible_precision_within_35_pm",
+                "atoms_visible_recall_within_35_pm",
+                "atoms_visible_error_xy_mean_angstrom",
+                "atoms_visible_error_z_mean_angstrom",
+                "atoms_visible_nearest_xy_mean_angstrom",
+            ),
+        ),
+        Metric(
+            name="bonds",
+            summary="Precision, recall and order of the bonds between matched atoms.",
+            load=_score("bonds"),
+            needs=("atoms", "bonds"),
+            headline=("bonds_visible_precision", "bonds_visible_recall"),
+        ),
+        Metric(
+            name="candidates",
+            summary="Whether the true molecule is among the first candidates.",
+            load=_score("candidates"),
+            needs=("candidates",),
+            headline=("candidates_top_1", "candidates_top_5", "candidates_top_10", "candidates_pool"),
+        ),
+        Metric(
+            name="confidence",
+            summary="Whether atoms and bonds are right as often as their confidence says.",
+            load=_score("confidence"),
+            needs=("atoms",),
+            headline=("confidence_atoms_ece", "confidence_atoms_wrong_at_90"),
+        ),
+        Metric(
+            name="depth",
+            summary="Recall and position error of the atoms by their depth below the topmost one.",
+            load=_score("depth"),
+            needs=("atoms",),
+            headline=("depth_0_to_20_pm_recall", "depth_over_80_pm_recall"),
+        ),
+        Metric(
+            name="elements",
+            summary="How often the elements of matched atoms are right.",
+            load=_score("elements"),
+            needs=("atoms", "elements"),
+            headline=("elements_visible_accuracy", "elements_visible_accuracy_five_classes"),
+        ),
+        Metric(
+            name="molecule",
+            summary="Whether the answer's SMILES is the true molecule, and how like it is.",
+            load=_score("molecule"),
+            needs=("smiles",),
+            headline=("molecule_exact", "molecule_formula", "molecule_tanimoto"),
+        ),
     ]

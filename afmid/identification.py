@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from afmid.checks import finite
 from afmid.errors import DataError
-from afmid.molecule import Molecule
+from afmid.molecule import SYMBOLS, Molecule
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,26 @@ class Identification:
         for bond in self.bonds:
             if bond.a == bond.b or not all(0 <= end < len(self.atoms) for end in (bond.a, bond.b)):
                 raise DataError(f"bond {bond.a}–{bond.b} does not join two of the {len(self.atoms)} atoms")
+
+    @property
+    def molecule(self) -> Molecule | None:
+        """What is said to lie under the tip: the atoms where all have elements, else the best placed candidate.
+
+        Raises:
+            DataError: an element that does not exist.
+        """
+        elements = [atom.element for atom in self.atoms]
+        if not elements or None in elements:
+            return next((candidate.molecule for candidate in self.candidates if candidate.molecule), None)
+        if unknown := [element for element in elements if element not in SYMBOLS[1:]]:
+            raise DataError(f"{self.method} answered with the element {unknown[0]!r}, which does not exist")
+        return Molecule(
+            numbers=np.array([SYMBOLS.index(str(element)) for element in elements]),
+            positions=np.array([(atom.x, atom.y, atom.z) for atom in self.atoms]),
+            bonds=np.array([(bond.a, bond.b) for bond in self.bonds], np.int64),
+            orders=np.array([bond.order for bond in self.bonds], np.float64),
+            smiles=self.smiles or "",
+        )
 
     def _check_finite(self) -> None:
         numbers: dict[str, ArrayLike] = {

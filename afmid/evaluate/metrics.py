@@ -3,165 +3,218 @@
 Each figure of the atoms, elements and bonds comes for the part that a tip can see ("visible") and the "whole" molecule.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afmid.errors import DataError
+from afmid.evaluate.figures import Calls, Confusion, Figure, Samples, Share
+from afmid.evaluate.matching import CUTOFF, PARTS, WIDE_CUTOFF, compare, lateral_distances
 from afmid.identification import Identification
 from afmid.molecule import Molecule
 
-PARTS = ("visible", "whole")
-VISIBLE_DEPTH = 0.8  # Å below the centre of the topmost atom: how deep a tip sees
-CUTOFF, WIDE_CUTOFF = 0.35, 0.5  # Å, lateral: an atom within this distance is the same atom
-CLASSES = {"Si": "C", "P": "N", "S": "O", "Cl": "F", "Br": "F", "I": "F"}  # H | C Si | N P | O S | F Cl Br I
-_TIE = 1e-3  # weight of a difference in height against a lateral one (Å per Å): of two true atoms above each other
+CLASSES = ("H", "C,Si", "N,P", "O,S", "F,Cl,Br,I")  # elements that look alike; any other is a class of its own
+DEPTHS = ("0_to_20_pm", "20_to_40_pm", "40_to_60_pm", "60_to_80_pm", "over_80_pm")  # below the topmost atom
+_LIMITS = (0.2, 0.4, 0.6, 0.8)  # Å, between the depths; a limit belongs to the shallower bin, as in the visible part
+ORDERS = (1.0, 1.5, 2.0, 3.0)
+TOP = (1, 5, 10)
+NONE = "none"  # in a confusion: an element not given, a bond that is not there
+_CLASS = {symbol: name for name in CLASSES for symbol in name.split(",")}
+_BLOCK = 14  # characters of an InChIKey's first block: connectivity, without stereochemistry
+
+Pairs: TypeAlias = list[tuple[str, str]]  # what is true, what was said
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """An answer's atoms held against one part of the truth.
-
-    Attributes:
-        predicted: positions (Å) of the atoms found, (N, 3).
-        true: positions (Å) of the true atoms of this part, (M, 3).
-        indices: of those in the whole molecule, (M,).
-        pairs: matched rows of `predicted` and `true`, (K, 2).
-        false: how many predictions match no true atom, be it in this part or not.
-    """
-
-    predicted: NDArray[np.float64]
-    true: NDArray[np.float64]
-    indices: NDArray[np.int64]
-    pairs: NDArray[np.int64]
-    false: int
-
-
-def match_atoms(
-    predicted: NDArray[np.float64], true: NDArray[np.float64], cutoff: float = CUTOFF
-) -> NDArray[np.int64]:
-    """Match atoms one to one: as many as lie within `cutoff` (Å) laterally, at the least total distance.
-
-    Args:
-        predicted, true: positions (Å), (N, 3) and (M, 3). Heights decide between matches that are equal laterally.
-
-    Returns:
-        Pairs of row numbers (K, 2), by the first.
-    """
-    if not len(predicted) or not len(true):
-        return np.empty((0, 2), np.int64)
-    from scipy.optimize import linear_sum_assignment
-
-    lateral = _distances(predicted, true)
-    apart = np.minimum(np.abs(predicted[:, None, 2] - true[None, :, 2]), 10.0)
-    cost = lateral + _TIE * apart
-    never = (cutoff + _TIE * 10.0) * (min(cost.shape) + 1)  # dearer than all matches together: it never replaces one
-    rows, columns = linear_sum_assignment(np.where(lateral <= cutoff, cost, never))
-    near = lateral[rows, columns] <= cutoff
-    return np.stack([rows[near], columns[near]], axis=1).astype(np.int64)
-
-
-def compare(answer: Identification, truth: Molecule, part: str, cutoff: float = CUTOFF) -> Comparison:
-    """Hold the answer's atoms against a part of the truth: "visible" or "whole".
-
-    Heights of the truth are counted from its topmost atom, as the answer's are. In the visible part, atoms that match
-    a hidden true atom, once the visible ones are matched, are neither right nor false.
-    """
-    predicted = np.array([(atom.x, atom.y, atom.z) for atom in answer.atoms]).reshape(-1, 3)
-    true = truth.topmost_at_zero().positions
-    seen = true[:, 2] >= -VISIBLE_DEPTH if part == "visible" else np.ones(len(true), bool)
-    pairs = match_atoms(predicted, true[seen], cutoff)
-    rest = np.delete(predicted, pairs[:, 0], axis=0)
-    false = len(rest) - len(match_atoms(rest, true[~seen], cutoff))
-    return Comparison(predicted, true[seen], np.flatnonzero(seen), pairs, false)
-
-
-def atoms(answer: Identification, truth: Molecule) -> dict[str, float]:
+def atoms(answer: Identification, truth: Molecule) -> dict[str, Figure]:
     """Return precision and recall of the atoms, their position errors, and how far the nearest one is."""
-    figures: dict[str, float] = {"atoms_found": len(answer.atoms)}
+    figures: dict[str, Figure] = {"atoms_found": float(len(answer.atoms))}
     for part in PARTS:
         for cutoff in (CUTOFF, WIDE_CUTOFF):
             held = compare(answer, truth, part, cutoff)
             right, within = len(held.pairs), f"within_{round(100 * cutoff)}_pm"
-            figures[f"atoms_{part}_precision_{within}"] = right / max(right + held.false, 1)
-            figures[f"atoms_{part}_recall_{within}"] = right / len(held.true)
+            figures[f"atoms_{part}_precision_{within}"] = Share(right, right + held.false)
+            figures[f"atoms_{part}_recall_{within}"] = Share(right, len(held.true))
         held = compare(answer, truth, part)
-        figures[f"atoms_{part}_true"] = len(held.true)
-        off = held.predicted[held.pairs[:, 0]] - held.true[held.pairs[:, 1]]
-        errors = {"x": off[:, 0], "y": off[:, 1], "z": off[:, 2], "xy": np.hypot(off[:, 0], off[:, 1])}
-        for axis, values in errors.items():
-            figures |= _statistics(f"atoms_{part}_error_{axis}", np.abs(values))
+        figures[f"atoms_{part}_true"] = float(len(held.true))
+        x, y, z = np.abs(held.off).T
+        for axis, errors in {"x": x, "y": y, "z": z, "xy": np.hypot(x, y)}.items():
+            figures[f"atoms_{part}_error_{axis}"] = Samples(errors, "angstrom")
         if answer.atoms:
-            figures |= _statistics(f"atoms_{part}_nearest_xy", _distances(held.true, held.predicted).min(axis=1))
+            nearest = lateral_distances(held.true, held.predicted).min(axis=1)
+            figures[f"atoms_{part}_nearest_xy"] = Samples(nearest, "angstrom")
     return figures
 
 
-def elements(answer: Identification, truth: Molecule) -> dict[str, float]:
-    """Return the share of matched atoms whose element is right, of those whose element the answer gives."""
-    figures: dict[str, float] = {}
+def depth(answer: Identification, truth: Molecule) -> dict[str, Figure]:
+    """Return recall and errors of the atoms by how deep below the topmost one they lie."""
+    held = compare(answer, truth, "whole")
+    bins = np.digitize(-held.true[:, 2], _LIMITS, right=True)
+    found = bins[held.pairs[:, 1]]
+    lateral, vertical = np.hypot(held.off[:, 0], held.off[:, 1]), np.abs(held.off[:, 2])
+    figures: dict[str, Figure] = {}
+    for index, name in enumerate(DEPTHS):
+        figures[f"depth_{name}_recall"] = Share(int((found == index).sum()), int((bins == index).sum()))
+        figures[f"depth_{name}_error_xy"] = Samples(lateral[found == index], "angstrom")
+        figures[f"depth_{name}_error_z"] = Samples(vertical[found == index], "angstrom")
+    return figures
+
+
+def elements(answer: Identification, truth: Molecule) -> dict[str, Figure]:
+    """Return how often the elements of matched atoms are right, and what is taken for what."""
+    figures: dict[str, Figure] = {}
+    symbols = truth.symbols
     for part in PARTS:
-        held = compare(answer, truth, part)
-        said = [answer.atoms[found].element for found in held.pairs[:, 0]]
-        true = [truth.symbols[atom] for atom in held.indices[held.pairs[:, 1]]]
-        given = [(mine, other) for mine, other in zip(said, true, strict=True) if mine is not None]
-        if said:
-            figures[f"elements_{part}_given"] = len(given) / len(said)
-        if given:
-            right = [mine == other for mine, other in given]
-            alike = [CLASSES.get(mine, mine) == CLASSES.get(other, other) for mine, other in given]
-            figures[f"elements_{part}_accuracy"] = float(np.mean(right))
-            figures[f"elements_{part}_accuracy_five_classes"] = float(np.mean(alike))
+        partners = compare(answer, truth, part).partners
+        pairs = [(symbols[true], answer.atoms[found].element or NONE) for found, true in partners.items()]
+        classes = [(_CLASS.get(true, true), _CLASS.get(said, said)) for true, said in pairs]
+        given = [pair for pair in classes if pair[1] != NONE]
+        figures[f"elements_{part}_given"] = Share(len(given), len(pairs))
+        figures[f"elements_{part}_accuracy"] = _agreement(pair for pair in pairs if pair[1] != NONE)
+        figures[f"elements_{part}_accuracy_five_classes"] = _agreement(given)
+        for name in CLASSES:
+            key = name.lower().replace(",", "_")
+            figures[f"elements_{part}_precision_{key}"] = _agreement(pair for pair in given if pair[1] == name)
+            figures[f"elements_{part}_recall_{key}"] = _agreement(pair for pair in given if pair[0] == name)
+        figures[f"elements_{part}_confusion"] = _confusion(pairs)
+        figures[f"elements_{part}_confusion_five_classes"] = _confusion(classes)
     return figures
 
 
-def bonds(answer: Identification, truth: Molecule) -> dict[str, float]:
-    """Return precision and recall of the bonds between matched atoms, whatever their order.
+def bonds(answer: Identification, truth: Molecule) -> dict[str, Figure]:
+    """Return precision and recall of the bonds between matched atoms, and how often their orders are right.
 
     Nothing where the truth names no bonds: it then says nothing about them.
     """
-    figures: dict[str, float] = {}
+    figures: dict[str, Figure] = {}
     if not len(truth.bonds):
         return figures
+    every = _true_orders(truth)
     for part in PARTS:
-        held = compare(answer, truth, part)
-        partner = {int(found): int(held.indices[row]) for found, row in held.pairs}
-        true = {frozenset(map(int, bond)) for bond in truth.bonds if {*map(int, bond)} <= {*partner.values()}}
-        between = [(bond.a, bond.b) for bond in answer.bonds if bond.a in partner and bond.b in partner]
-        said = {frozenset((partner[a], partner[b])) for a, b in between}
-        if said:
-            figures[f"bonds_{part}_precision"] = len(said & true) / len(said)
-        if true:
-            figures[f"bonds_{part}_recall"] = len(said & true) / len(true)
+        partners = compare(answer, truth, part).partners
+        matched = set(partners.values())
+        true = {bond: order for bond, order in every.items() if bond <= matched}
+        said = {
+            frozenset((partners[bond.a], partners[bond.b])): _order(bond.order)
+            for bond in answer.bonds if {bond.a, bond.b} <= partners.keys()
+        }  # fmt: skip
+        right = said.keys() & true.keys()
+        figures[f"bonds_{part}_precision"] = Share(len(right), len(said))
+        figures[f"bonds_{part}_recall"] = Share(len(right), len(true))
+        figures[f"bonds_{part}_order_accuracy"] = _agreement((true[bond], said[bond]) for bond in right)
+        either = sorted(said.keys() | true.keys(), key=sorted)
+        figures[f"bonds_{part}_confusion"] = _confusion((true.get(b, NONE), said.get(b, NONE)) for b in either)
     return figures
 
 
-def molecule(answer: Identification, truth: Molecule) -> dict[str, float]:
-    """Return 1 if the answer's SMILES is the true molecule by the InChIKey's first block, else 0.
+def molecule(answer: Identification, truth: Molecule) -> dict[str, Figure]:
+    """Return how like the true molecule the answer's SMILES is; one that is missing or not valid is wrong.
+
+    Nothing where the truth has no SMILES.
 
     Raises:
         DataError: where the truth's SMILES is not valid.
     """
-    if answer.smiles is None or not truth.smiles:
+    if not truth.smiles:
+        return {}
+    from afmid.chem import composition, inchikey
+    from afmid.chem.similarity import tanimoto
+
+    true_key, true_atoms = inchikey(truth.smiles), composition(truth.smiles)
+    try:
+        said = answer.smiles or ""
+        key, said_atoms = inchikey(said), composition(said)
+    except DataError:
+        said, key, said_atoms = "", "", {}
+    shared = len(true_atoms.keys() & said_atoms.keys())
+    return {
+        "molecule_valid": Share(int(bool(said)), 1),
+        "molecule_exact": Share(int(key[:_BLOCK] == true_key[:_BLOCK]), 1),
+        "molecule_formula": Share(int(said_atoms == true_atoms), 1),
+        "molecule_elements_precision": Share(shared, len(said_atoms)),
+        "molecule_elements_recall": Share(shared, len(true_atoms)),
+        "molecule_tanimoto": float(tanimoto(truth.smiles, [said])[0]),
+    }
+
+
+def candidates(answer: Identification, truth: Molecule) -> dict[str, Figure]:
+    """Return whether the true molecule is among the first candidates, and among how many they were chosen.
+
+    Nothing where the truth has no SMILES.
+
+    Raises:
+        DataError: where the truth's SMILES is not valid.
+    """
+    if not truth.smiles:
         return {}
     from afmid.chem import inchikey
 
-    true = inchikey(truth.smiles)
-    try:
-        said = inchikey(answer.smiles)
-    except DataError:
-        return {"molecule_exact": 0.0}
-    return {"molecule_exact": float(said[:14] == true[:14])}
+    true = inchikey(truth.smiles)[:_BLOCK]
+    right = [candidate.inchikey[:_BLOCK] == true for candidate in answer.candidates]
+    figures: dict[str, Figure] = {f"candidates_top_{top}": Share(int(any(right[:top])), 1) for top in TOP}
+    stage = answer.meta.get("candidates")
+    if isinstance(stage, Mapping) and isinstance(stage.get("pool"), int):
+        figures["candidates_pool"] = float(stage["pool"])
+    return figures
 
 
-def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return lateral distances (Å) of all pairs, (N, M)."""
-    off = a[:, None, :2] - b[None, :, :2]
-    return np.asarray(np.hypot(off[..., 0], off[..., 1]))
+def confidence(answer: Identification, truth: Molecule) -> dict[str, Figure]:
+    """Return how sure the answer was of its atoms and bonds, and whether they are right.
+
+    An atom is right where it is matched, and of the true element if it says one; a bond, of whatever order, where the
+    truth has it between the atoms matched. Bonds are left out where the truth names none.
+    """
+    partners = compare(answer, truth, "whole").partners
+    symbols = truth.symbols
+    right = [
+        found in partners and atom.element in (None, symbols[partners[found]])
+        for found, atom in enumerate(answer.atoms)
+    ]
+    figures: dict[str, Figure] = {"confidence_atoms": _calls((atom.confidence for atom in answer.atoms), right)}
+    if len(truth.bonds):
+        true = _true_orders(truth)
+        right = [frozenset((partners.get(bond.a, -1), partners.get(bond.b, -1))) in true for bond in answer.bonds]
+        figures["confidence_bonds"] = _calls((bond.confidence for bond in answer.bonds), right)
+    return figures
 
 
-def _statistics(name: str, values: NDArray[np.float64]) -> dict[str, float]:
-    """Return mean and median of lengths (Å); nothing where there are none."""
-    if not len(values):
-        return {}
-    return {f"{name}_mean_angstrom": float(values.mean()), f"{name}_median_angstrom": float(np.median(values))}
+def map_figures(name: str, said: NDArray[np.floating], true: NDArray[np.floating], unit: str = "") -> dict[str, Figure]:
+    """Return the mean squared error of a map and, where neither is constant, its correlation with the truth (Pearson).
+
+    Args:
+        name: of the map.
+        said, true: its pixels (X, Y).
+        unit: of the pixels, as figures spell it, such as "angstrom"; "" where there is none.
+    """
+    said, true = np.asarray(said, np.float64), np.asarray(true, np.float64)
+    figures: dict[str, Figure] = {f"{name}_mse{f'_{unit}2' if unit else ''}": float(np.square(said - true).mean())}
+    if np.ptp(said) > 0 and np.ptp(true) > 0:
+        figures[f"{name}_correlation"] = float(np.corrcoef(said.ravel(), true.ravel())[0, 1])
+    return figures
+
+
+def _true_orders(truth: Molecule) -> dict[frozenset[int], str]:
+    """Return the order of each true bond by its two atoms."""
+    return {
+        frozenset(bond): _order(order)
+        for bond, order in zip(truth.bonds.tolist(), truth.orders.tolist(), strict=True)
+    }
+
+
+def _order(order: float) -> str:
+    return f"{min(ORDERS, key=lambda known: abs(known - order)):g}"
+
+
+def _agreement(pairs: Iterable[tuple[str, str]]) -> Share:
+    alike = [true == said for true, said in pairs]
+    return Share(sum(alike), len(alike))
+
+
+def _confusion(pairs: Iterable[tuple[str, str]]) -> Confusion:
+    return Confusion(dict(Counter(pairs)))
+
+
+def _calls(confidences: Iterable[float], right: list[bool]) -> Calls:
+    return Calls(np.array([*confidences]), np.array(right, bool))

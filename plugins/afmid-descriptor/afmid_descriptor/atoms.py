@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from scipy.special import expit
 
 from afmid import Molecule
-from afmid.evaluate.metrics import match_atoms
+from afmid.evaluate import match_atoms
 from afmid_descriptor.targets import DISK_DEPTH, DISK_RADIUS
 
 Array = NDArray[np.float64]

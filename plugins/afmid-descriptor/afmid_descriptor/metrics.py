@@ -4,11 +4,12 @@ import numpy as np
 import torch
 
 from afmid import DataError, Identification, Molecule
+from afmid.evaluate import Figure, map_figures
 from afmid_descriptor.model import BRANCHES
 from afmid_descriptor.targets import descriptor_maps
 
 UNITS = {"disks": "1", "spheres": "Å", "height": "Å"}
-_SQUARED = {"1": "", "Å": "_angstrom2"}
+_SPELT = {"1": "", "Å": "angstrom"}  # as the names of figures say it
 
 
 def true_maps(molecule: Molecule, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -23,18 +24,15 @@ def true_maps(molecule: Molecule, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return descriptor_maps(numbers, positions, mask, x_axis, y_axis)[0].numpy()
 
 
-def map_errors(answer: Identification, truth: Molecule) -> dict[str, float]:
+def map_errors(answer: Identification, truth: Molecule) -> dict[str, Figure]:
     """Return of each map of the answer the mean squared error and, where neither is constant, the correlation."""
     try:
         truths = true_maps(truth, answer.x, answer.y)
     except DataError:  # an element without a disk: the maps have no truth
         return {}
-    figures = {}
+    figures: dict[str, Figure] = {}
     for name, true in zip(BRANCHES, truths, strict=True):
         found = answer.maps.get(name)
-        if found is None or found.unit != UNITS[name]:
-            continue
-        figures[f"{name}_mse{_SQUARED[found.unit]}"] = float(np.square(found.values - true).mean())
-        if found.values.std() > 0 and true.std() > 0:
-            figures[f"{name}_correlation"] = float(np.corrcoef(found.values.ravel(), true.ravel())[0, 1])
+        if found is not None and found.unit == UNITS[name]:
+            figures |= map_figures(name, found.values, true, _SPELT[found.unit])
     return figures
