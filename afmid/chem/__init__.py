@@ -14,6 +14,9 @@ from afmid.chem.names import SmilesError as SmilesError
 from afmid.chem.names import composition as composition
 from afmid.chem.names import find_named as find_named
 from afmid.chem.names import formula as formula
+from afmid.chem.names import imaged_inchikeys as imaged_inchikeys
 from afmid.chem.names import inchikey as inchikey
 from afmid.chem.names import named_molecules as named_molecules
 from afmid.chem.names import smiles_of as smiles_of
+from afmid.chem.similarity import shared_elements as shared_elements
+from afmid.chem.similarity import tanimoto as tanimoto

@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -76,11 +77,26 @@ def formula(smiles: str) -> str:
 @cache
 def named_molecules() -> dict[str, str]:
     """Return the molecules that afmid knows by name: name to SMILES."""
-    text = files("afmid.chem").joinpath("molecules.csv").read_text(encoding="utf-8")
-    return {row["name"]: row["smiles"] for row in csv.DictReader(text.splitlines())}
+    return {row["name"]: row["smiles"] for row in _rows()}
+
+
+def imaged_molecules() -> dict[str, str]:
+    """Return those that experiments with CO tips have shown: name to SMILES; molecules.csv has the publication."""
+    return {row["name"]: row["smiles"] for row in _rows() if row["reference"]}
+
+
+@cache
+def imaged_inchikeys() -> tuple[str, ...]:
+    """Return the InChIKeys of the molecules that experiments with CO tips have shown."""
+    return tuple(map(inchikey, imaged_molecules().values()))
 
 
 def find_named(name: str) -> tuple[str, str] | None:
     """Return the known name and the SMILES of `name` in any case, or None."""
     wanted = name.strip().casefold()
     return next((item for item in named_molecules().items() if item[0].casefold() == wanted), None)
+
+
+def _rows() -> Iterator[dict[str, str]]:
+    text = files("afmid.chem").joinpath("molecules.csv").read_text(encoding="utf-8")
+    return csv.DictReader(text.splitlines())

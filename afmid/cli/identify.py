@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afmid.cli.methods import Loaded, MethodName, Weights, choose, load
+from afmid.cli.methods import Loaded, MethodName, Weights, load, wanted
 from afmid.cli.options import (
     Device,
     Force,
@@ -19,11 +19,10 @@ from afmid.cli.options import (
     TipName,
     check_inputs,
     registry,
-    settings_of,
 )
-from afmid.cli.output import STANDARD, check_file, is_folder, note, print_table, with_folder
+from afmid.cli.output import STANDARD, check_file, is_folder, note, print_preview, print_table, with_folder
+from afmid.cli.stages import Candidates, Refine, Top
 from afmid.errors import DataError, UsageError
-from afmid.plugins import parse_options
 
 if TYPE_CHECKING:
     from afmid.identification import Identification
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
 
 CONFIDENT = 0.5
 FAILED, NO_ANSWER = 1, 3  # exit codes
-IN_FOLDER = ("result.json", "maps.npz", "atoms.xyz", "picture.png")
-SUFFIXES = (".json", ".npz", ".xyz", ".sdf", ".png")
+ATOMS, MOLECULE = "atoms.xyz", "molecule.sdf"  # in a folder, where there are some
+IN_FOLDER = ("result.json", "maps.npz", ATOMS, MOLECULE, "picture.png", "report.html")
+SUFFIXES = (".json", ".npz", ".xyz", ".sdf", ".png", ".html")
 
 
 def identify(
@@ -41,9 +41,15 @@ def identify(
     weights: Weights = None,
     device: Device = "auto",
     settings: Settings = None,
+    candidates: Candidates = None,
+    top: Top = None,
+    refine: Refine = False,
+    preview: Annotated[bool, typer.Option("--preview", help="draw the scan and the atoms in the terminal")] = False,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="PATH", help="folder/ for all results, or a json, npz, xyz, sdf, png"),
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="folder/ for all results, or a json, npz, xyz, sdf, png, html"
+        ),
     ] = None,
     json_: Json = False,
     pixel: Pixel = None,
@@ -55,21 +61,20 @@ def identify(
     """Say what a scan shows: maps, atoms, bonds, the molecule, and how sure that is.
 
     SCAN is a file of afmid or ppafm (npz), a bare stack of images (npy, npz) with --pixel and --step, or - for stdin.
-    A folder/ receives result.json, maps.npz, atoms.xyz and picture.png; with several scans or methods, one folder for
-    each. Exit code 3: the answer is empty, or a method that gives atoms found none with a confidence of 0.5. Methods
-    and what --set sets of them: afmid plugins.
+    A folder/ receives result.json, maps.npz, atoms.xyz, molecule.sdf, picture.png and the page report.html; with
+    several scans or methods, one folder for each. Exit code 3: the answer is empty, or a method that gives atoms found
+    none with a confidence of 0.5. Methods and what --set sets of them: afmid plugins.
 
     \b
     afmid identify scan.npz -o result/
+    afmid identify scan.npz --candidates pack.npz --refine -o result/
     afmid identify stack.npy --pixel 0.125 --step 0.1 --json
     afmid identify scan.npz --method all -o result/
     """
     known = registry()
-    chosen = choose(known, method)
-    names = [identifier.name for identifier in chosen]
-    options = [parse_options(offer, settings_of(offer.name, settings, names)) for offer in chosen]
+    asked = wanted(known, method, settings, candidates, top, refine)
     json_ = json_ or output == STANDARD
-    targets = _targets(scans, names, None if output == STANDARD else output)
+    targets = _targets(scans, asked.names, None if output == STANDARD else output)
     check_inputs(scans)
     for file in (file for files in targets.values() for file in files):
         check_file(file, force)
@@ -83,11 +88,13 @@ def identify(
     for path in scans:
         try:
             scan = read_scan(path, pixel=pixel, step=step, order=order, tip=tip)
-            loaded = loaded or load(known, chosen, options, weights, device)
+            loaded = loaded or load(known, asked, weights, device)
             for part in loaded:
                 answer = part.answer(scan, path)
                 files = targets.get((path, part.identifier.name), [])
-                _report(path, answer, [file for file in files if _write(scan, answer, file)], json_)
+                _report(path, answer, _write(scan, answer, files), json_)
+                if preview:
+                    print_preview(scan, answer, to_stderr=json_)
                 confident |= is_confident(answer, part.identifier.gives)
         except DataError as error:  # the other scans are wanted all the same
             note(str(error))
@@ -100,8 +107,13 @@ def identify(
 
 
 def is_confident(answer: "Identification", gives: Sequence[str]) -> bool:
-    """Return whether an answer is not empty and, where the method gives atoms, holds one that is likely."""
-    if answer.smiles or answer.candidates or answer.picture is not None:
+    """Return whether an answer is not empty and, where the method gives atoms, holds one that is likely.
+
+    Of a library some molecule always is the best: it counts where it fits the scan.
+    """
+    if answer.smiles or answer.picture is not None:
+        return True
+    if answer.candidates and (answer.fit is None or answer.fit >= CONFIDENT):
         return True
     if answer.atoms or "atoms" in gives:
         return any(atom.confidence >= CONFIDENT for atom in answer.atoms)
@@ -130,19 +142,26 @@ def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -
     return targets
 
 
-def _write(scan: "Scan", answer: "Identification", file: Path) -> bool:
-    """Write the answer into a file by its suffix, and return whether there was anything to write."""
-    from afmid.io import write_identification
+def _write(scan: "Scan", answer: "Identification", files: Sequence[Path]) -> list[Path]:
+    """Write the answer into files by their suffixes, and return those of a folder's files that there was reason for."""
+    from afmid.io import write_identification, write_molecule
+    from afmid.report.page import write_identification_page
     from afmid.report.picture import draw_identification
 
-    if file.name == "atoms.xyz" and not answer.atoms:
-        file.unlink(missing_ok=True)  # of an earlier answer
-        return False
-    if file.suffix == ".png":
-        draw_identification(scan, answer, with_folder(file))
-    else:
-        write_identification(answer, with_folder(file))
-    return True
+    lacking = {ATOMS: not answer.atoms, MOLECULE: answer.molecule is None} if len(files) > 1 else {}
+    written = [file for file in files if not lacking.get(file.name)]
+    for file in files:
+        if file not in written:
+            file.unlink(missing_ok=True)  # of an earlier answer
+        elif file.suffix == ".png":
+            draw_identification(scan, answer, with_folder(file))
+        elif file.suffix == ".html":
+            write_identification_page(scan, answer, with_folder(file))
+        elif file.name == MOLECULE and answer.molecule and len(files) > 1:
+            write_molecule(answer.molecule, with_folder(file))
+        else:
+            write_identification(answer, with_folder(file))
+    return written
 
 
 def _report(path: str, answer: "Identification", written: Sequence[Path], json_: bool) -> None:
@@ -161,7 +180,8 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
     if answer.smiles:
         yield "molecule", answer.smiles
     for candidate in answer.candidates[:3]:
-        yield "candidate", f"{candidate.smiles}  {candidate.formula}  score {candidate.score:.3g}"
+        parts = "".join(f"  {name} {value:.3f}" for name, value in candidate.scores.items())
+        yield "candidate", f"{candidate.smiles}  {candidate.formula}  score {candidate.score:.3f}{parts}"
     if answer.atoms:
         likely = [atom for atom in answer.atoms if atom.confidence >= CONFIDENT]
         elements = Counter(atom.element for atom in likely if atom.element)

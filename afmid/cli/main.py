@@ -23,6 +23,7 @@ COMMANDS = {  # each lives in the module of its name
     "identify": "Say what molecule a scan shows, and how sure that is.",
     "train": "Train a method on the molecules you choose.",
     "evaluate": "Measure how right a method is, on scans whose molecule is known.",
+    "report": "Make a page of an answer or an evaluation, to look at offline.",
     "plugins": "List what is installed, what it brings, and what failed to load.",
     "weights": "List, fetch, verify or export pretrained weights.",
     "doctor": "Examine the installation.",

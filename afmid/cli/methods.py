@@ -1,18 +1,19 @@
 """Which methods a command means, and loading them with their weights."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from afmid.cli.options import check_inputs
+from afmid.cli.options import check_inputs, settings_of
 from afmid.cli.output import note
+from afmid.cli.stages import Stages, split_settings, stages_of
 from afmid.errors import DataError, PluginError, UsageError, WeightsError
 from afmid.offers import Identifier
-from afmid.plugins import Registry
+from afmid.plugins import Registry, parse_options
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,7 +26,9 @@ ALL = "all"
 
 MethodName = Annotated[
     str | None,
-    typer.Option("--method", "-m", metavar="NAME", help="or all [default: with weights and of highest priority]"),
+    typer.Option(
+        "--method", "-m", metavar="NAME", help="or several, A,B; or all [default: with weights and of highest priority]"
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="NAME|FILE", help="weights to use [default: those of the method]")
@@ -34,30 +37,83 @@ Weights = Annotated[
 
 @dataclass(frozen=True)
 class Loaded:
-    """A method ready to answer, with its options."""
+    """A method ready to answer.
+
+    Attributes:
+        identifier: what it is; `gives` counts in what follows.
+        method, options: it, and how it answers.
+        version: of its package.
+        weights: the file, if any.
+        stages: what follows its answers, and `after` the same, ready.
+    """
 
     identifier: Identifier
     method: "Method"
     options: "BaseModel"
+    version: str
+    weights: Path | None
+    stages: Stages
+    after: "Callable[[Identification, Scan], Identification]"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options, as JSON has them."""
+        return self.options.model_dump(mode="json") | self.stages.settings
 
     def answer(self, scan: "Scan", path: str) -> "Identification":
         """Identify one scan, whose file the answer's meta names, and an error too."""
         try:
-            answer = self.method.identify([scan], self.options)
+            answer = self.after(self.method.identify([scan], self.options), scan)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
         return replace(answer, meta={**answer.meta, "scan": path})
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a command asks for: methods, the options of each, and what follows their answers."""
+
+    identifiers: "Sequence[Identifier]"
+    options: "Sequence[BaseModel]"
+    stages: Stages
+
+    @property
+    def names(self) -> list[str]:
+        """Of the methods."""
+        return [identifier.name for identifier in self.identifiers]
+
+
+def wanted(
+    known: Registry,
+    method: str | None,
+    settings: Sequence[str] | None,
+    candidates: str | None,
+    top: int | None,
+    refine: bool,
+) -> Wanted:
+    """Return what a command asks for, checked before the work.
+
+    Raises:
+        UsageError: a method or an option that does not exist, or stages that cannot follow the method.
+        DataError: no file of candidates.
+    """
+    chosen = choose(known, method)
+    of_stages, rest = split_settings(settings)
+    stages = stages_of(candidates, refine, top, of_stages)
+    stages.check(chosen)
+    names = [identifier.name for identifier in chosen]
+    return Wanted(chosen, [parse_options(offer, settings_of(offer.name, rest, names)) for offer in chosen], stages)
+
+
 def choose(known: Registry, method: str | None) -> list[Identifier]:
-    """Return the identifiers that a command means: by name, all, or the one that has weights and the highest priority.
+    """Return the identifiers that a command means: by names, all, or the one that has weights and the highest priority.
 
     Raises:
         UsageError: no such method, or none at all.
     """
     offers = known.all(Identifier)
-    if method not in (None, ALL):
-        return [known.get(Identifier, str(method))]
+    if method is not None and method != ALL:
+        return [known.get(Identifier, name) for name in dict.fromkeys(part.strip() for part in method.split(","))]
     ready = [offer for offer in offers if _is_ready(offer)]
     if not ready:
         raise UsageError("no installed method has weights; see: afmid plugins")
@@ -79,10 +135,8 @@ def _is_ready(identifier: Identifier) -> bool:
         return False
 
 
-def load(
-    known: Registry, chosen: Sequence[Identifier], options: "Sequence[BaseModel]", weights: str | None, device: str
-) -> list[Loaded]:
-    """Load methods with their weights.
+def load(known: Registry, wanted: Wanted, weights: str | None, device: str) -> list[Loaded]:
+    """Load methods with their weights, and what follows their answers.
 
     Raises:
         UsageError: no such weights or device.
@@ -91,19 +145,24 @@ def load(
     """
     from afmid.devices import resolve_device
 
-    if weights and len(chosen) > 1:
+    if weights and len(wanted.identifiers) > 1:
         raise UsageError("--weights is for one method; name it with --method")
     place = resolve_device(device)
     loaded: list[Loaded] = []
-    for identifier, its in zip(chosen, options, strict=True):
+    after = None
+    for identifier, its in zip(wanted.identifiers, wanted.options, strict=True):
         try:
-            method = known.load(identifier, _weights_file(known, identifier, weights), place)
+            file = _weights_file(known, identifier, weights)
+            method = known.load(identifier, file, place)
         except (PluginError, WeightsError) as error:
-            if identifier is chosen[-1] and not loaded:
+            if identifier is wanted.identifiers[-1] and not loaded:
                 raise
             note(f"warning: {error}; the method {identifier.name} is left out")
         else:
-            loaded.append(Loaded(identifier, method, its))
+            after = after or wanted.stages.load(place)
+            version = known.plugin_of(identifier).version
+            stages = wanted.stages
+            loaded.append(Loaded(stages.gives(identifier), method, its, version, file, stages, after))
     return loaded
 
 

@@ -20,7 +20,11 @@ from afmid.errors import DataError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from afmid.identification import Identification
+    from afmid.scan import Scan
+
 Item = TypeVar("Item")
+NARROW = 80  # characters of a picture in a file or a pipe
 WIDEST = 10_000  # characters of a line that goes into a file or a pipe: what stands there is not wrapped
 SILENCE_S = 60.0  # of long work, at most
 MOST_WARNINGS = 10  # of one kind
@@ -53,6 +57,15 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with console.capture() as capture:
         console.print(table)
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_preview(scan: "Scan", answer: "Identification", to_stderr: bool) -> None:
+    """Draw a scan and an answer in the terminal."""
+    from afmid.report.preview import preview
+
+    console = _console(stderr=to_stderr)
+    width = console.width if console.is_terminal else NARROW
+    console.print(preview(scan, answer, width, colours=console.is_terminal and not console.no_color))
 
 
 def shows_progress() -> bool:
@@ -185,6 +198,17 @@ def scan_bar(scans: int, pixels: int) -> Iterator[Callable[[int], None]]:
             bar.update(task, description=f"{int(bar.tasks[0].completed * scans / pixels)} of {scans} scans")
 
         yield advance
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str], None]]:
+    """Yield what takes a line on how far the work is: shown on stderr, or said now and then where that is a log."""
+    if not shows_progress():
+        pulse = Pulse()
+        yield lambda line: pulse.beat(lambda: line)
+        return
+    with progress_console().status("") as status:
+        yield status.update
 
 
 @contextmanager

@@ -4,32 +4,120 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pytest
 
-from afmid.cli.evaluate import _truth
+from afmid.evaluate.records import read_evaluation
 from afmid.io import read_scan, write_scan
-from afmid.molecule import Molecule
-from afmid.scan import Scan
 
 CPU = ("--device", "cpu")
+MISSING = ("--metrics", "missing")
 
 
-def test_each_figure_is_printed_with_its_number_of_scans_and_interval(afmid, stranger, scan: Path) -> None:
-    done = afmid("evaluate", scan, scan, "--metrics", "missing", *CPU, **stranger)
+@pytest.fixture(scope="module")
+def scans(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two scans."""
+    folder = tmp_path_factory.mktemp("scans")
+    for name in ("a.npz", "b.npz"):
+        write_scan(read_scan(scan), folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(afmid, stranger, scans: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Records of two runs, of which the second answers with other elements."""
+    folder = tmp_path_factory.mktemp("runs")
+    files = [folder / "carbon.jsonl", folder / "hydrogen.jsonl"]
+    for file, element in zip(files, "CH", strict=True):
+        done = afmid("evaluate", scans, "-o", file, "--set", f"element={element}", *CPU, **stranger)
+        assert done.returncode == 0
+    return files
+
+
+def test_each_figure_is_printed_with_its_interval_and_number_of_scans(afmid, stranger, scans: Path) -> None:
+    done = afmid("evaluate", scans, *MISSING, *CPU, **stranger)
     assert done.returncode == 0
-    title, heads, row = done.stdout.decode().splitlines()
-    assert title.startswith("brightest on 2 scans, data ")
-    assert heads.split() == ["figure", "mean", "95", "%", "interval", "n"]
-    assert row.split() == ["missing_atoms", "11", "11", "to", "11", "2"]
+    title, _, heads, row = done.stdout.decode().splitlines()
+    assert title.startswith(f"{scans}: 2 scans, data ")
+    assert heads.split() == ["figure", "brightest"]
+    assert row.split(maxsplit=1) == ["missing_atoms", "11 [11, 11] n=2"]
+    assert b"afmid: 2 scans in" in done.stderr
 
 
-def test_json_is_one_record_for_each_scan(afmid, stranger, scan: Path) -> None:
-    done = afmid("evaluate", scan, scan, "--json", *CPU, **stranger)
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(record["scan"], record["method"], record["missing_atoms"]) for record in records] == [
-        (str(scan), "brightest", 11.0)
-    ] * 2
-    assert "atoms_whole_recall_within_35_pm" in records[0]
+def test_several_methods_stand_side_by_side(afmid, stranger, scans: Path) -> None:
+    done = afmid("evaluate", scans, *MISSING, "-m", "brightest, mapper", *CPU, **stranger)
+    *_, heads, row = done.stdout.decode().splitlines()
+    assert heads.split() == ["figure", "brightest", "mapper"]
+    assert row.split(maxsplit=1)[1].split("  ") == ["11 [11, 11] n=2", "12 [12, 12] n=2"]
+
+
+def test_json_is_a_header_and_one_record_for_each_scan_that_can_be_read_back(
+    afmid, stranger, scans: Path, tmp_path: Path
+) -> None:
+    done = afmid("evaluate", scans, "--json", *CPU, **stranger)
+    header, *records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert header["schema"] == "afmid.evaluation/1"
+    assert header["methods"]["brightest"]["version"] == "1.0"
+    assert header["methods"]["brightest"]["settings"]["element"] == "C"
+    assert [Path(record["scan"]).name for record in records] == ["a.npz", "b.npz"]
+    assert records[0]["figures"]["missing_atoms"] == 11
+    (tmp_path / "out.jsonl").write_bytes(done.stdout)
+    assert len(read_evaluation(tmp_path / "out.jsonl").records) == 2
+
+
+def test_csv_is_printed_too(afmid, stranger, scans: Path) -> None:
+    done = afmid("evaluate", scans, *MISSING, "--csv", *CPU, **stranger)
+    assert done.stdout == b"figure,group,method,value,low,high,n\nmissing_atoms,,brightest,11.0,11.0,11.0,2\n"
+
+
+def test_a_folder_takes_everything(afmid, stranger, scans: Path, tmp_path: Path) -> None:
+    command = ("evaluate", scans, "-o", tmp_path / "out", "--by", "atoms", *CPU)
+    done = afmid(*command, **stranger)
+    assert done.returncode == 0
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["records.jsonl", "report.html", "scores.csv", "scores.json", "scores.md"]
+    assert b"\natoms_found,1\xe2\x80\x9315,brightest," in (tmp_path / "out" / "scores.csv").read_bytes()
+    again = afmid(*command, **stranger)
+    assert again.returncode == 1
+    assert b"exists; give --force" in again.stderr
+
+
+def test_one_file_is_written_by_its_suffix(afmid, stranger, scans: Path, tmp_path: Path) -> None:
+    done = afmid("evaluate", scans, *MISSING, "--markdown", "-o", tmp_path / "scores.json", *CPU, **stranger)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == b"| missing_atoms | 11 [11, 11] n=2 |"
+    assert json.loads((tmp_path / "scores.json").read_text())["figures"][0]["value"] == 11
+
+
+def test_two_runs_are_compared(afmid, stranger, runs: list[Path]) -> None:
+    done = afmid("evaluate", "--compare", *runs, "--all-figures", **stranger)
+    assert done.returncode == 0
+    title, _, heads, *rows = done.stdout.decode().splitlines()
+    assert title.endswith("2 scans in both; differences with their 95 % intervals")
+    assert heads.split() == ["figure", "A", "B", "B", "−", "A", "n"]
+    assert any(row.split() == ["missing_atoms", "11", "11", "+0", "[+0,", "+0]", "2"] for row in rows)
+    done = afmid("evaluate", "--compare", *runs, "--json", **stranger)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--suite", "sim-opne"], 2, "did you mean 'sim-open'?"),
+        (["--suite", "sim-test", "-m", "weighty"], 2, "give --data PACK"),  # before the weights are missed
+        (["a.npz", "-o", "scores.pdf"], 2, "evaluations are written as .jsonl, .json, .csv, .md, .html"),
+        (["absent.npz"], 1, "absent.npz: no such file"),
+        ([], 2, "give either scans or --suite NAME"),
+        (["a.npz", "--suite", "robust"], 2, "give either scans or --suite NAME"),
+        (["--suite", "robust", "--data", "absent.npz"], 1, "absent.npz: no such file"),
+        (["a.npz", "--metrics", "atom"], 2, "no metric 'atom'; did you mean 'atoms'?"),
+        (["a.npz", "--json", "--csv"], 2, "give one of --json, --csv and --markdown"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_words(afmid, stranger, arguments, code, words) -> None:
+    done = afmid("evaluate", *arguments, **stranger)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_scan_without_truth_is_refused(afmid, stranger, scan: Path, tmp_path: Path) -> None:
@@ -41,20 +129,17 @@ def test_a_scan_without_truth_is_refused(afmid, stranger, scan: Path, tmp_path: 
 
 def test_one_bad_scan_among_several_costs_itself_and_one_line(afmid, stranger, scan: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 cut short")
-    done = afmid("evaluate", tmp_path / "bad.npz", scan, "-m", "brightest", "--metrics", "missing", *CPU, **stranger)
+    done = afmid("evaluate", tmp_path / "bad.npz", scan, *MISSING, "--json", "-m", "brightest", *CPU, **stranger)
     assert done.returncode == 1
-    complaint, count = done.stderr.splitlines()
+    complaint, rate, count = done.stderr.splitlines()
     assert b"bad.npz" in complaint
+    assert rate.startswith(b"afmid: 2 scans in")
     assert count == b"afmid: 1 of 2 scans were left out"
-    alone = afmid("evaluate", scan, "-m", "brightest", "--metrics", "missing", *CPU, **stranger)
-    assert done.stdout == alone.stdout
-    assert b"brightest on 1 scans, data " in done.stdout
-
-
-def test_an_unknown_metric_is_refused(afmid, stranger, scan: Path) -> None:
-    done = afmid("evaluate", scan, "--metrics", "atom", *CPU, **stranger)
-    assert done.returncode == 2
-    assert b"no metric 'atom'; did you mean 'atoms'?" in done.stderr
+    header, record, left_out = [json.loads(line) for line in done.stdout.splitlines()]
+    alone = afmid("evaluate", scan, *MISSING, "--json", "-m", "brightest", *CPU, **stranger)
+    assert json.loads(alone.stdout.splitlines()[1]) | {"seconds": 0} == record | {"seconds": 0}
+    assert left_out["scan"].endswith("bad.npz")
+    assert header["headline"] == ["missing_atoms"]
 
 
 def test_a_data_set_is_judged_and_its_corrupt_scans_are_counted(afmid, stranger, tmp_path: Path, pictures) -> None:
@@ -71,13 +156,17 @@ def test_a_data_set_is_judged_and_its_corrupt_scans_are_counted(afmid, stranger,
     done = afmid("evaluate", *sets, "-m", "brightest", "--json", *CPU, cwd=tmp_path, **stranger)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == b"afmid: 2 of 9 scans were left out"
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(records) == 7
-    assert records[0]["scan"].startswith("shards/list-00000-of-00001.tar/00000001-")
+    _, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ["error" in line for line in lines] == [False] * 7 + [True] * 2
+    assert lines[0]["scan"].startswith("shards/list-00000-of-00001.tar/00000001-")
 
 
-def test_bonds_that_a_set_does_not_bring_are_perceived_for_their_metric() -> None:
-    bare = Molecule(numbers=[8, 1, 1], positions=[[0, 0, 0], [0.76, 0, -0.59], [-0.76, 0, -0.59]])
-    scan = Scan(np.zeros((2, 2, 2)), np.arange(2.0), np.arange(2.0), np.array([1.0, 0.0]), truth=bare)
-    assert len(_truth(scan, "a", with_bonds=True).bonds) == 2
-    assert len(_truth(scan, "a", with_bonds=False).bonds) == 0
+def test_robustness_is_told_apart_by_what_was_done(afmid, stranger) -> None:
+    done = afmid("evaluate", "--suite", "robust", "--limit", "1", *MISSING, *CPU, **stranger)
+    assert done.returncode == 0
+    _, _, heads, first, *others = done.stdout.decode().splitlines()
+    assert heads.split() == ["figure", "scans", "brightest"]
+    assert first.split("  ")[0] == "missing_atoms"
+    assert "as it is" in first
+    assert [row.strip().split("  ")[0] for row in others][:2] == ["shifted by 2 Å", "turned by 90°"]
+    assert len(others) == 12

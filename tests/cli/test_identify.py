@@ -12,7 +12,7 @@ CPU = ("--device", "cpu")
 def test_a_folder_receives_all_results(afmid, stranger, scan: Path, tmp_path: Path) -> None:
     done = afmid("identify", scan, "-m", "brightest", "-o", "out/", *CPU, cwd=tmp_path, **stranger)
     assert (done.returncode, done.stderr) == (0, b"")
-    names = ["atoms.xyz", "maps.npz", "picture.png", "result.json"]
+    names = ["atoms.xyz", "maps.npz", "molecule.sdf", "picture.png", "report.html", "result.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert json.loads((tmp_path / "out" / "result.json").read_text())["method"] == "brightest"
     assert np.load(tmp_path / "out" / "maps.npz")["map_nearest"].shape == (24, 24)
@@ -36,8 +36,17 @@ def test_json_is_one_line_for_each_scan_with_units_in_the_keys(afmid, stranger, 
     assert len(lines) == 2
     assert json.loads(lines[0])["meta"]["scan"] == str(scan)
     (atom,) = json.loads(lines[0])["atoms"]
-    assert sorted(atom) == ["confidence", "element", "x_angstrom", "y_angstrom", "z_angstrom"]
+    assert sorted(atom) == ["confidence", "element", "sigma_angstrom", "x_angstrom", "y_angstrom", "z_angstrom"]
     assert done.stderr == b"afmid: method: brightest\n"
+
+
+def test_a_preview_goes_to_people_and_not_among_the_data(afmid, stranger, scan: Path) -> None:
+    words = afmid("identify", scan, "-m", "brightest", "--preview", *CPU, **stranger).stdout.decode().splitlines()
+    (heads,) = [number for number, line in enumerate(words) if line.split() == ["scan", "atoms"]]
+    assert sum("C" in line[40:] for line in words[heads + 1 :]) == 1
+    data = afmid("identify", scan, "-m", "brightest", "--preview", "--json", *CPU, **stranger)
+    assert len(data.stdout.splitlines()) == 1
+    assert len(data.stderr.decode().rstrip().splitlines()) > 10
 
 
 def test_one_bad_scan_among_several_costs_itself_and_one_line(afmid, stranger, scan: Path, tmp_path: Path) -> None:
@@ -64,7 +73,11 @@ def test_all_methods_answer_side_by_side(afmid, stranger, scan: Path, tmp_path: 
     done = afmid("identify", scan, "-m", "all", *options, **stranger)
     assert done.returncode == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["blind", "brightest", "mapper", "silent"]
-    assert not (tmp_path / "out" / "silent" / "atoms.xyz").exists()
+    there = {name: sorted(path.stem for path in (tmp_path / "out" / name).iterdir()) for name in ("silent", "brightest")}
+    assert there == {
+        "silent": ["maps", "picture", "report", "result"],
+        "brightest": ["atoms", "maps", "molecule", "picture", "report", "result"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from pydantic import ValidationError
 from rdkit import Chem
 
-from afmid.chem import embed, geometry, inchikey
+from afmid.chem import embed, find_named, geometry, inchikey
 from afmid.data import prepare as module
 from afmid.data.pack import write_pack
 from afmid.data.parts import Parts
@@ -259,6 +259,12 @@ def test_all_rows_of_a_skeleton_are_in_the_split_that_training_sees_least(rows, 
     assert list(pack.split) == [
         name or split_of(inchikey(smiles)) for name, smiles in zip(splits, pack.smiles, strict=True)
     ]
+
+
+def test_molecules_that_experiments_have_shown_are_not_trained_on_unless_a_row_says_so():
+    camphor = find_named("(1S)-camphor")[1]
+    assert last([Row(camphor, "a")]).pack.split == ("test",) != (split_of(inchikey(camphor)),)
+    assert last([Row(camphor, "a", "train")]).pack.split == ("train",)
 
 
 def test_molecules_that_are_named_several_splits_are_counted(caplog):

@@ -9,6 +9,7 @@ from afmid_descriptor.model import BRANCHES
 from afmid_descriptor.targets import descriptor_maps
 
 UNITS = {"disks": "1", "spheres": "Å", "height": "Å"}
+_AT_ONCE = 2**21  # atom-pixel pairs whose maps are made together, which bounds the memory
 _SPELT = {"1": "", "Å": "angstrom"}  # as the names of figures say it
 
 
@@ -21,7 +22,8 @@ def true_maps(molecule: Molecule, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     numbers, positions = torch.from_numpy(molecule.numbers)[None], torch.from_numpy(molecule.positions)[None]
     x_axis, y_axis = (torch.as_tensor(axis, dtype=torch.float64)[None] for axis in (x, y))
     mask = torch.ones_like(numbers, dtype=torch.bool)
-    return descriptor_maps(numbers, positions, mask, x_axis, y_axis)[0].numpy()
+    parts = torch.split(x_axis, max(1, _AT_ONCE // (len(y) * len(molecule))), dim=1)
+    return torch.cat([descriptor_maps(numbers, positions, mask, part, y_axis)[0] for part in parts], dim=1).numpy()
 
 
 def map_errors(answer: Identification, truth: Molecule) -> dict[str, Figure]:

@@ -1,0 +1,155 @@
+"""What may follow a method's answer: candidates are ranked, and atoms refined."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from afmid.cli.options import check_inputs, cores
+from afmid.cli.output import few_warnings, note, working
+from afmid.errors import DataError, UsageError
+from afmid.offers import Identifier, Offer
+from afmid.plugins import parse_options
+
+if TYPE_CHECKING:
+    from afmid.data.pack import MoleculePack
+    from afmid.identification import Identification
+    from afmid.scan import Scan
+
+Stage = Callable[["Identification", "Scan", Callable[[str], None]], "Identification"]
+
+NAMES = ("candidates", "refine")  # of the stages, by which --set sets their options
+SELF = "self"  # in place of a library: the answer's own molecule
+
+Candidates = Annotated[
+    str | None,
+    typer.Option(
+        "--candidates", metavar="LIB", help="rank molecules: a pack, a list of SMILES, or self, the answer's own"
+    ),
+]
+Refine = Annotated[bool, typer.Option("--refine", help="move the atoms until their simulation reproduces the scan")]
+Top = Annotated[
+    int | None, typer.Option("--top", metavar="N", min=1, max=1000, help="candidates to keep [default: 10]")
+]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What is asked for; `load` gets it ready.
+
+    Attributes:
+        library: the candidates' file; None where none are ranked.
+        ranking: its CandidateOptions.
+        refining: RefineOptions; None where nothing is refined.
+    """
+
+    library: str | None = None
+    ranking: Any = None
+    refining: Any = None
+
+    def check(self, chosen: Iterable[Identifier]) -> None:
+        """Find out, before the work, whether the stages can follow these methods.
+
+        Raises:
+            DataError: the library is not there.
+            UsageError: a method gives nothing that could be refined.
+        """
+        if self.library and self.library != SELF:
+            check_inputs([self.library])
+        for method in chosen:
+            if self.refining and self.library in (None, SELF) and method.gives and "elements" not in method.gives:
+                raise UsageError(
+                    f"--refine needs atoms with their elements, which {method.name} does not give; name molecules to "
+                    "choose from: --candidates LIB"
+                )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is asked for, as JSON has it."""
+        ranking = {"candidates": {"library": self.library, **self.ranking.model_dump()}} if self.library else {}
+        return ranking | ({"refine": self.refining.model_dump()} if self.refining else {})
+
+    def gives(self, identifier: Identifier) -> Identifier:
+        """Return a method as it is with the stages: what it `gives` besides."""
+        more = ("candidates", "fit") if self.library else ("fit",) if self.refining else ()
+        return replace(identifier, gives=(*identifier.gives, *more)) if identifier.gives else identifier
+
+    def load(self, device: str) -> "Callable[[Identification, Scan], Identification]":
+        """Load the library and an engine, where they are needed, and return what follows an answer."""
+        follow: list[Stage] = []
+        if self.library:
+            from afmid.evaluate.candidates import rank
+            from afmid.simulate import load_engine
+
+            library = None if self.library == SELF else _library(self.library)
+            _, simulator = load_engine(device=device)
+            follow.append(
+                lambda answer, scan, say: rank(
+                    answer, scan, library, simulator, self.ranking, lambda share: say(f"candidates: {share:.0%}")
+                )
+            )
+        if self.refining:
+            follow.append(lambda answer, scan, say: _refined(answer, scan, self.refining, say))
+
+        def after(answer: "Identification", scan: "Scan") -> "Identification":
+            with working() as say:
+                for stage in follow:
+                    answer = stage(answer, scan, say)
+            return answer
+
+        return after
+
+
+def _library(path: str) -> "MoleculePack":
+    from afmid.evaluate.library import open_library
+
+    with working() as say, few_warnings():
+        return open_library(path, cores(), lambda done, total: say(f"candidates: {done} of {total} prepared"))
+
+
+def _refined(answer: "Identification", scan: "Scan", options: Any, say: Callable[[str], None]) -> "Identification":
+    from afmid.evaluate.refine import molecule_of, refine, refined
+
+    try:
+        return refined(answer, refine(scan, molecule_of(answer), options, say))
+    except DataError as error:  # the answer stands all the same
+        note(f"warning: not refined: {error}")
+        return answer
+
+
+def split_settings(settings: Iterable[str] | None) -> tuple[list[str], list[str]]:
+    """Return the "key=value" that are for the stages, and those for the methods."""
+    mine: list[str] = []
+    rest: list[str] = []
+    for pair in settings or ():
+        (mine if pair.partition(".")[0] in NAMES else rest).append(pair)
+    return mine, rest
+
+
+def stages_of(library: str | None, refine: bool, top: int | None, settings: Iterable[str]) -> Stages:
+    """Return the stages that a command asks for.
+
+    Raises:
+        UsageError: an option of a stage that is not asked for, that does not exist, or is out of range.
+    """
+    pairs: dict[str, list[str]] = {name: [] for name in NAMES}
+    for pair in settings:
+        name, _, rest = pair.partition(".")
+        pairs[name].append(rest)
+    for name, asked in (("candidates", bool(library)), ("refine", refine)):
+        if pairs[name] and not asked:
+            raise UsageError(f"--set {name}.{pairs[name][0]} is for --{name}, which is not given")
+    if top and not library:
+        raise UsageError("--top is the number of candidates; name them: --candidates LIB")
+    ranking = refining = None
+    if library:
+        from afmid.evaluate.candidates import CandidateOptions
+
+        wanted = [*pairs["candidates"], *([f"top={top}"] if top else [])]
+        ranking = parse_options(Offer(name="candidates", summary="", options=CandidateOptions), wanted)
+    if refine:
+        from afmid.evaluate.refine import RefineOptions
+
+        refining = parse_options(Offer(name="refine", summary="", options=RefineOptions), pairs["refine"])
+    return Stages(library, ranking, refining)
