@@ -187,7 +187,8 @@ def test_a_metric_that_lacks_a_module_costs_itself_and_one_line(afmid, site: Pat
     assert done.returncode == 0
     (complaint,) = done.stderr.decode().splitlines()
     assert complaint.startswith("afmid: warning: the metric 'needy' of afmid-needy does not load: ")
-    assert "atoms_found" in json.loads(done.stdout)
+    _, record = map(json.loads, done.stdout.splitlines())
+    assert "atoms_found" in record["figures"]
 
 
 def test_an_illegible_list_of_weights_costs_its_method_and_one_line(afmid, site: Path, scan: Path) -> None:

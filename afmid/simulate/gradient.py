@@ -45,6 +45,28 @@ def pair_pass(atoms: Tensor, x: Tensor, w: Tensor) -> Tensor:
     return torch.stack([column.sum(-1) for column in sample_columns(atoms, *x.unbind(), *w.unbind())])
 
 
+def force_columns(atoms: Tensor, springs: Tensor, base: Tensor, u: Tensor, t: Tensor) -> Tensor:
+    """Return ∂F_z/∂row (B, 7 N + 6, p, Z) of the rows of `atoms` (7, B, N, 1) and `springs` (6, B, 1), one by one.
+
+    The heights of the unrelaxed probe are held: a longer tip has a higher base.
+
+    Args:
+        atoms, springs: what acts on the probes.
+        base, u, t: tip bases, from there to the probes at rest, and the tangents (3, B, p, Z).
+    """
+    by_atom = sample_columns(atoms, *(base + u).flatten(2), *t.flatten(2))
+    w, springs = torch.stack([t[0], t[1], t[2] - 1]), springs[..., None]
+    *_, hzz, _, hxz, hyz = spring_field(springs, *u.unbind())
+    by_spring = [*spring_columns(springs, u, w)[:5], -(hxz * w[0] + hyz * w[1] + hzz * w[2])]
+    shape = (u.shape[1], -1, *u.shape[2:])
+    return torch.cat([torch.stack(by_atom, dim=1).reshape(shape), torch.stack(by_spring, dim=1)], dim=1)
+
+
+def rows(atoms: Tensor, springs: Tensor) -> Tensor:
+    """Return the rows of `atoms` (7, B, N) and `springs` (6, B) in the order of `force_columns`, (B, 7 N + 6)."""
+    return torch.cat([atoms.transpose(0, 1).flatten(1), springs.T], dim=1)
+
+
 class Force(torch.autograd.Function):
     """The vertical force on relaxed probes (B, P, Z) as a function of atoms (7, B, N), springs (6, B), and lateral
     positions (2, B, P) and heights (B, Z) of the tip base, for `differentiable`. It keeps u and t, nothing per pair.

@@ -17,8 +17,8 @@ from torch import Tensor
 from afmid.errors import AfmidError, DataError
 from afmid.offers import Images
 from afmid.simulate.batch import Batch, groups
-from afmid.simulate.gradient import base_positions, differentiable, pair_pass, tangent
-from afmid.simulate.law import Field, sample_columns, sample_field, spring_field
+from afmid.simulate.gradient import base_positions, differentiable, force_columns, pair_pass, rows, tangent
+from afmid.simulate.law import Field, sample_field, spring_field
 from afmid.simulate.newton import (
     GROWTH,
     GUESS,
@@ -153,19 +153,35 @@ class TorchSimulator:
             return None
 
     @torch.no_grad()
-    def jacobian(self, batch: Batch, weights: ArrayLike = (1.0,)) -> Tensor:
-        """Return ∂values/∂positions (B, X, Y, Z', N, 3) of the values of `batch_images`, in one pass over the pairs."""
-        law, pixels, parts = _Law.of(batch, weights), batch.pixels(), []
-        z = batch.z - law.springs[5]
-        share = max(1, self._share(batch) // z.shape[1])
+    def jacobian(
+        self, scenes: Callable[[Tensor], Batch], at: Tensor, weights: ArrayLike = (1.0,)
+    ) -> tuple[Tensor, Tensor]:
+        """Return the values of `batch_images` and their derivatives, in one pass over the pairs for all parameters.
+
+        Args:
+            scenes: of parameters (Q,) makes a batch; its axes x, y and z depend on none of them. A potential stays
+                where it is.
+            at: the parameters (Q,) at which to differentiate.
+            weights: as for `batch_images`.
+
+        Returns:
+            values (B, X, Y, Z') and derivatives (B, X, Y, Z', Q).
+        """
+        batch = scenes(at)
+        law, pixels, z = _Law.of(batch, weights), batch.pixels(), batch.z - batch.springs()[5, :, None]
+        by_row = torch.func.jacrev(lambda given: rows((made := scenes(given)).atoms(), made.springs()))(at)
+        share, parts = max(1, self._share(batch) // z.shape[1]), []
         for lateral in torch.split(pixels, self._share(batch), dim=-1):
-            _, _, u, t = self._descend(law, lateral, z, tangents=True)
-            x = u + base_positions(lateral, z)
-            for at, w in zip(torch.split(x, share, dim=2), torch.split(t, share, dim=2), strict=True):
-                columns = sample_columns(law.atoms, *at.flatten(2), *w.flatten(2))[:3]
-                by_height = torch.stack(columns, dim=1).reshape(len(batch), 3, -1, *at.shape[2:])  # (B, 3, N, p, Z)
-                parts.append(weighted(by_height, np.asarray(weights, np.float64)).permute(0, 3, 4, 2, 1))
-        return torch.cat(parts, dim=1).reshape(len(batch), *batch.shape[:2], -1, law.atoms.shape[2], 3)
+            fz, _, u, t = self._descend(law, lateral, z, tangents=True)
+            whole = (base_positions(lateral, z), u, t, fz)
+            for base, at_u, at_t, force in zip(*(torch.split(part, share, dim=-2) for part in whole), strict=True):
+                columns = force_columns(law.atoms, law.springs, base, at_u, at_t)
+                values, columns = (weighted(part, np.asarray(weights, np.float64)) for part in (force, columns))
+                derivatives = columns.flatten(2).transpose(1, 2) @ by_row
+                parts.append((values, derivatives.reshape(*values.shape, len(at))))
+        values, derivatives = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        shape = (len(batch), *batch.shape[:2], values.shape[-1])
+        return values.reshape(shape), derivatives.reshape(*shape, len(at))
 
     def _share(self, batch: Batch) -> int:
         """Return how many pixels of each scene are held at once."""

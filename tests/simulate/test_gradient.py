@@ -1,5 +1,6 @@
 """Gradients are held to finite differences, to the law that only relative positions count, and to bounded memory."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -113,15 +114,47 @@ def test_moving_all_atoms_is_moving_the_grid_the_other_way(engine, sticking_out)
     assert_allclose(positions.sum((0, 1)), [-axis.sum() for axis in grid], rtol=1e-9)
 
 
+def parametrised(batch: Batch, *names: str) -> tuple[Callable[[Tensor], Batch], Tensor]:
+    """Return a function that makes `batch` of the tensors of these names in one row, and that row."""
+    given = [getattr(batch, name) for name in names]
+
+    def scenes(at: Tensor) -> Batch:
+        parts = torch.split(at, [leaf.numel() for leaf in given])
+        return replace(batch, **{n: p.reshape(leaf.shape) for n, p, leaf in zip(names, parts, given, strict=True)})
+
+    return scenes, torch.cat([leaf.flatten() for leaf in given])
+
+
 def test_the_jacobian_equals_the_gradients_whatever_the_chunk(sticking_out, bent):
     scenes = [Scene(sticking_out, TIP, X, Y, Z), Scene(bent, Tip(), X, Y, Z + 0.2)]
     weight = torch.randn(2, len(X), len(Y), len(Z) - len(WEIGHTS) + 1, dtype=torch.float64)
-    (gradient,) = gradients(TorchSimulator(precision="double"), scenes, weight, "positions")
-    (in_parts,) = gradients(TorchSimulator(precision="double", chunk=300), scenes, weight, "positions")
-    jacobian = TorchSimulator(precision="double", chunk=300).jacobian(Batch.of(scenes, torch.float64), WEIGHTS)
-    assert jacobian.shape == (*weight.shape, 7, 3)
-    assert_allclose(in_parts, gradient, rtol=1e-9, atol=1e-12)
-    assert_allclose(torch.einsum("bxyzni,bxyz->bni", jacobian, weight), gradient, rtol=1e-9, atol=1e-12)
+    names = [name for name in DIFFERENTIABLE if name not in "xyz"]
+    gradient = gradients(TorchSimulator(precision="double"), scenes, weight, *names)
+    in_parts = gradients(TorchSimulator(precision="double", chunk=300), scenes, weight, *names)
+    engine, batch = TorchSimulator(precision="double", chunk=300), Batch.of(scenes, torch.float64)
+    values, jacobian = engine.jacobian(*parametrised(batch, *names), WEIGHTS)
+    assert_allclose(values, engine.batch_images(batch, WEIGHTS).values, atol=1e-7)
+    assert jacobian.shape == (*weight.shape, sum(part.numel() for part in gradient))
+    whole, whole_in_parts = (torch.cat([part.flatten() for part in found]) for found in (gradient, in_parts))
+    assert_allclose(whole_in_parts, whole, rtol=1e-9, atol=1e-12)
+    assert_allclose(torch.einsum("bxyzq,bxyz->q", jacobian, weight), whole, rtol=1e-8, atol=1e-11)
+
+
+def test_the_jacobian_follows_parameters_that_move_several_things_at_once(engine, sticking_out):
+    """Here the height of all atoms and the size of all atoms and of the probe."""
+    batch = Batch.of([Scene(sticking_out, TIP, X, Y, Z)], torch.float64)
+    up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+
+    def scenes(at: Tensor) -> Batch:
+        sizes = {name: at[1] * getattr(batch, name) for name in ("radii", "probe_radius")}
+        return replace(batch, positions=batch.positions + at[0] * up, **sizes)
+
+    at = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    _, jacobian = engine.jacobian(scenes, at, WEIGHTS)
+    weight = upstream(engine, Scene(sticking_out, TIP, X, Y, Z), jacobian.shape[3])
+    for column, step in zip(jacobian.unbind(-1), 1e-5 * torch.eye(2, dtype=torch.float64), strict=True):
+        ahead, behind = (engine.batch_images(scenes(at + sign * step), WEIGHTS).values for sign in (1, -1))
+        assert_allclose((column * weight).sum(), ((ahead - behind) * weight).sum() / 2e-5, rtol=1e-5)
 
 
 def test_single_precision_gradients_are_those_of_double_precision(engine, sticking_out):
@@ -144,7 +177,7 @@ def test_gradients_stay_finite_where_the_probe_is_about_to_snap_to_one_side(prec
     _, unsettled, _, t = engine._descend(_Law.of(batch), batch.pixels(), batch.z - springs[5], tangents=True)
     assert not unsettled.any()
     assert_allclose(t.norm(dim=0).max(), LONGEST, rtol=1e-6)
-    assert engine.jacobian(batch).isfinite().all()
+    assert engine.jacobian(*parametrised(batch, "positions"))[1].isfinite().all()
 
 
 def test_in_a_potential_only_charges_have_no_gradients(engine, bent, waves):
