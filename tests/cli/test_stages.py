@@ -1,0 +1,89 @@
+"""`afmid identify` and `afmid evaluate` with --candidates and --refine: what follows a method's answer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from afmid.io import read_molecule, read_scan
+from afmid.molecule import Molecule
+
+CPU = ("--device", "cpu")
+LIBRARY = "Clc1ccccc1\nC1CCCCC1\nc1ccccc1\n"  # chlorobenzene first
+
+
+@pytest.fixture(scope="module")
+def place(afmid, tmp_path_factory) -> Path:
+    """A folder with a scan of chlorobenzene, and a library of three molecules."""
+    folder = tmp_path_factory.mktemp("stages")
+    (folder / "library.smi").write_text(LIBRARY)
+    small = ("--pixels", "40", "--size", "12", "--heights", "6")
+    done = afmid("simulate", "Clc1ccccc1", "--pose", "flat", "-o", "scan.npz", *small, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def farthest(molecule: Molecule, truth: Molecule) -> float:
+    """Return how far (Å) a true atom is from the nearest one of its element at most, either numbered anyhow."""
+    apart = np.linalg.norm(molecule.positions[:, None] - truth.topmost_at_zero().positions, axis=-1)
+    return float(np.where(molecule.numbers[:, None] == truth.numbers, apart, 99).min(0).max())
+
+
+def test_candidates_are_ranked_placed_and_refined(afmid, stranger, place: Path) -> None:
+    arguments = ("scan.npz", "-m", "silent", "--candidates", "library.smi", "--top", "2", *CPU)
+    ranked = afmid("identify", *arguments, "-o", "ranked/", cwd=place, **stranger)
+    assert ranked.returncode == 0, ranked.stderr
+    refined = afmid("identify", *arguments, "--refine", "--set", "refine.swaps=false", "-o", "refined/", cwd=place,
+                    **stranger)  # fmt: skip
+    assert refined.returncode == 0, refined.stderr
+    before, after = (json.loads((place / name / "result.json").read_text()) for name in ("ranked", "refined"))
+    assert [candidate["formula"] for candidate in before["candidates"]][0] == "C6H5Cl"
+    assert len(before["candidates"]) == 2
+    assert before["meta"]["candidates"]["pool"] == 3
+    assert before["candidates"][0]["scores"]["fit"] == before["fit"] > 0.98
+    assert after["fit"] >= before["fit"]
+    assert after["meta"]["refinement"]["fit_after"] == after["fit"]
+
+    truth = read_scan(place / "scan.npz").truth
+    placed, moved = (read_molecule(place / name / "molecule.sdf") for name in ("ranked", "refined"))
+    assert farthest(placed, truth) < 0.3
+    assert farthest(moved, truth) < 0.05
+    assert (place / "refined" / "report.html").stat().st_size > 100_000
+    assert not (place / "refined" / "atoms.xyz").exists()  # silent found none
+    assert "C6H5Cl" in refined.stdout.decode()
+
+
+def test_an_answer_of_no_atoms_is_kept_and_said_not_to_be_refined(afmid, stranger, place: Path) -> None:
+    done = afmid("identify", "scan.npz", "-m", "mapper", "--refine", "--json", *CPU, cwd=place, **stranger)
+    assert json.loads(done.stdout)["meta"].keys() == {"scan"}
+    assert b"warning: not refined: " in done.stderr
+
+
+def test_candidates_are_judged_with_the_size_of_their_pool(afmid, stranger, place: Path) -> None:
+    arguments = ("scan.npz", "-m", "silent", "--candidates", "library.smi", "--metrics", "candidates", *CPU)
+    done = afmid("evaluate", *arguments, "--json", cwd=place, **stranger)
+    assert done.returncode == 0, done.stderr
+    header, record = map(json.loads, done.stdout.splitlines())
+    assert header["methods"]["silent"]["settings"]["candidates"]["library"] == "library.smi"
+    assert record["figures"]["candidates_pool"] == 3.0
+    assert record["figures"]["candidates_top_1"] in (1.0, {"right": 1.0, "of": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--refine", "-m", "blind"), 2, "--refine needs atoms with their elements, which blind does not give"),
+        (("--set", "refine.swaps=false"), 2, "--set refine.swaps=false is for --refine, which is not given"),
+        (("--refine", "--set", "refine.swap=false"), 2, "swaps"),
+        (("--refine", "--set", "refine.iterations=0"), 2, "iterations"),
+        (("--top", "3"), 2, "--top is the number of candidates; name them: --candidates LIB"),
+        (("--candidates", "gone.npz"), 1, "gone.npz: no such file"),
+    ],
+)
+def test_what_cannot_follow_is_refused_in_one_line(afmid, stranger, place: Path, arguments, code, words) -> None:
+    method = () if "-m" in arguments else ("-m", "brightest")
+    done = afmid("identify", "scan.npz", *arguments, *method, *CPU, cwd=place, **stranger)
+    assert (done.returncode, done.stdout) == (code, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert words in line
