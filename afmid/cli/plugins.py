@@ -9,10 +9,13 @@ import typer
 
 from afmid.cli.options import Json, describe, registry
 from afmid.cli.output import print_json, print_table
+from afmid.cli.stages import NAMES, stage
 from afmid.errors import UsageError
 from afmid.offers import Identifier, Offer
 from afmid.plugins import HOOKS, WORDS, Plugin, Registry, kind_of
 from afmid.weights import WeightsEntry, available
+
+HEADS = ("option", "type", "range", "default", "meaning")
 
 
 def plugins(
@@ -21,7 +24,8 @@ def plugins(
 ) -> None:
     """List what is installed, what it brings, and what failed to load.
 
-    With NAME, of a method, engine, augmentation, metric or plugin: its options, with unit, range and default.
+    With NAME, of a method, engine, augmentation, metric or plugin, or of what follows an answer (candidates, refine):
+    its options, with unit, range and default.
     AFMID_PLUGINS=a,b limits what is loaded.
 
     \b
@@ -59,7 +63,9 @@ def _words(offer: Offer, weights: list[WeightsEntry]) -> Iterator[str]:
 
 def _show_offers(known: Registry, name: str, weights: list[WeightsEntry], json_: bool) -> None:
     offers = [offer for plugin in known.plugins for offer in plugin.offers if name in (offer.name, plugin.name)]
-    if not offers:
+    if name in NAMES:
+        _show_stage(stage(name), json_)
+    elif not offers:
         raise UsageError(_unknown(known, name))
     for offer in offers:
         plugin = known.plugin_of(offer)
@@ -73,8 +79,20 @@ def _show_offers(known: Registry, name: str, weights: list[WeightsEntry], json_:
         for entry in entries:
             typer.echo(f"weights {entry.name} {entry.version}, {entry.size / 2**20:.1f} MiB, {entry.license}")
         if options:
-            print_table(("option", "type", "range", "default", "meaning"), [astuple(option) for option in options])
+            print_table(HEADS, [astuple(option) for option in options])
         typer.echo()
+
+
+def _show_stage(offer: Offer, json_: bool) -> None:
+    """Show what `--set` sets of a stage that follows a method's answer."""
+    options = describe(offer.options)
+    if json_:
+        record = {"stage": offer.name, "summary": offer.summary, "options": [asdict(option) for option in options]}
+        print_json(record)
+        return
+    typer.echo(f"stage {offer.name}, after a method's answer (--{offer.name}): {offer.summary}")
+    print_table(HEADS, [(f"{offer.name}.{option.name}", *astuple(option)[1:]) for option in options])
+    typer.echo()
 
 
 def _unknown(known: Registry, name: str) -> str:

@@ -142,14 +142,16 @@ def stages_of(library: str | None, refine: bool, top: int | None, settings: Iter
             raise UsageError(f"--set {name}.{pairs[name][0]} is for --{name}, which is not given")
     if top and not library:
         raise UsageError("--top is the number of candidates; name them: --candidates LIB")
-    ranking = refining = None
-    if library:
+    ranking = parse_options(stage("candidates"), pairs["candidates"] + [f"top={top}"] * bool(top)) if library else None
+    return Stages(library, ranking, parse_options(stage("refine"), pairs["refine"]) if refine else None)
+
+
+def stage(name: str) -> Offer:
+    """Return the description of a stage of NAMES."""
+    if name == "candidates":
         from afmid.evaluate.candidates import CandidateOptions
 
-        wanted = [*pairs["candidates"], *([f"top={top}"] if top else [])]
-        ranking = parse_options(Offer(name="candidates", summary="", options=CandidateOptions), wanted)
-    if refine:
-        from afmid.evaluate.refine import RefineOptions
+        return Offer(name=name, summary="Rank molecules by how well they fit the scan.", options=CandidateOptions)
+    from afmid.evaluate.refine import RefineOptions
 
-        refining = parse_options(Offer(name="refine", summary="", options=RefineOptions), pairs["refine"])
-    return Stages(library, ranking, refining)
+    return Offer(name=name, summary="Move atoms until their simulation reproduces the scan.", options=RefineOptions)

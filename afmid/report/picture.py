@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from afmid.errors import DataError
 from afmid.identification import Atom, Identification, Map
 from afmid.io.atomic import atomic_path
 from afmid.molecule import SYMBOLS, Molecule
+from afmid.report.raster import Scale, Window, bounded, grey_range
+from afmid.report.text import line
 from afmid.scan import ABOVE_ATOM, Scan
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def draw_scan(scan: Scan, path: Path) -> None:
     """
     panels = _images(scan, most=10)
     source = scan.source if scan.source.startswith("simulated") else f"scan of {scan.source}" if scan.source else "scan"
-    title = _line(source[:1].upper() + source[1:], 80)
+    title = line(source[:1].upper() + source[1:], 80)
     _write(path, scan, title, [_about(scan)], _rows(panels, widest=5, framed=False))
 
 
@@ -109,7 +111,7 @@ def draw_sheet(scans: Mapping[str, Scan], total: int, path: Path) -> None:
     ]
     some = next(iter(scans.values()))
     title = f"{total} scans" if len(scans) == total else f"The first {len(scans)} of {total} scans"
-    about = f"{_line(some.tip, 20)} tip · Δf {ABOVE_NEAREST:g} Å above the nearest image, own scales, bright is high"
+    about = f"{line(some.tip, 20)} tip · Δf {ABOVE_NEAREST:g} Å above the nearest image, own scales, bright is high"
     _write(path, some, title, [about], _rows(panels, widest=6, framed=False))
 
 
@@ -125,7 +127,7 @@ def draw_change(before: Scan, after: Scan, what: str, path: Path) -> None:
         DataError: on another suffix, or where the file cannot be written.
     """
     rows = [_Row(_images(scan, most=5), 5, framed=False) for scan in (before, after)]
-    _write(path, before, _line(f"Before, and after {what}", 80), [_about(before)], rows)
+    _write(path, before, line(f"Before, and after {what}", 80), [_about(before)], rows)
 
 
 def telling(scan: Scan) -> Scan:
@@ -137,7 +139,7 @@ def telling(scan: Scan) -> Scan:
 def _named(name: str, scan: Scan) -> str:
     """Return a scan's name, with the SMILES of a molecule that has no name of its own."""
     smiles = scan.truth.smiles if scan.truth and not scan.truth.name else ""
-    return _line(f"{name} {smiles}", 28)
+    return line(f"{name} {smiles}", 28)
 
 
 def draw_identification(scan: Scan, answer: Identification, path: Path) -> None:
@@ -158,8 +160,8 @@ def draw_identification(scan: Scan, answer: Identification, path: Path) -> None:
     panels.append(_Panel("atoms (opaque: sure)", lambda axes: _paint_atoms(axes, scan, answer)))
     rows = _rows(_images(scan, most=5), widest=5, framed=False) + _rows(panels, widest=4, framed=True)
     found = f"{len(answer.atoms)} atom{'' if len(answer.atoms) == 1 else 's'} found"
-    title = f"{_line(answer.method, 40)} {_line(answer.version, 20)}: {found}"
-    about = [_line(text, 75) for text in (answer.source or scan.source, answer.smiles) if text]
+    title = f"{line(answer.method, 40)} {line(answer.version, 20)}: {found}"
+    about = [line(text, 75) for text in (answer.source or scan.source, answer.smiles) if text]
     lines = [" · ".join(about), _about(scan)] if about else [_about(scan)]
     _write(path, scan, title, lines, rows)
 
@@ -197,15 +199,15 @@ def _page(scan: Scan, title: str, about: Sequence[str], rows: Sequence[_Row]) ->
     """Lay the title, the lines about it, and the rows below each other."""
     from matplotlib.figure import Figure
 
-    (left, right), (bottom, top) = window(scan)
-    shape = min(max((top - bottom) / (right - left), 0.25), 2.0)  # of a panel: a line scan stays visible
+    window = Window.of(scan.x, scan.y)
+    shape = min(max(window.height / window.width, 0.25), 2.0)  # of a panel: a line scan stays visible
     height = TOP + LINE * len(about) + sum(HEAD + row.width * shape + row.foot for row in rows)
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
     at = height - 0.32
     figure.text(LEFT / WIDTH, at / height, title, size=13, weight="bold")
-    for line in about:
+    for words in about:
         at -= LINE
-        figure.text(LEFT / WIDTH, at / height, line, size=8.5, color="0.35")
+        figure.text(LEFT / WIDTH, at / height, words, size=8.5, color="0.35")
     at -= TOP - 0.32
     for row in rows:
         at -= HEAD + row.width * shape
@@ -213,7 +215,7 @@ def _page(scan: Scan, title: str, about: Sequence[str], rows: Sequence[_Row]) ->
             x, width = (LEFT + column * (row.width + row.gap)) / WIDTH, row.width / WIDTH
             axes = figure.add_axes((x, at / height, width, row.width * shape / height))
             image = panel.paint(axes)
-            axes.set_title(_line(panel.name.replace("_", " "), 30), size=9, pad=4)
+            axes.set_title(line(panel.name.replace("_", " "), 30), size=9, pad=4)
             if row.framed:
                 _frame(axes, first=column == 0)
             if panel.unit is not None:
@@ -241,7 +243,7 @@ def _colour_bar(axes: "Axes", image: "AxesImage", unit: str) -> None:
 
     bar = Colorbar(axes, image, orientation="horizontal", ticks=MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.tick_params(size=2, labelsize=7.5, color="0.4")
-    bar.set_label(_line(unit, 20) if unit not in ("", "1") else "", size=8, labelpad=1)
+    bar.set_label(line(unit, 20) if unit not in ("", "1") else "", size=8, labelpad=1)
 
 
 def _images(scan: Scan, most: int) -> list[_Panel]:
@@ -262,22 +264,17 @@ def _images(scan: Scan, most: int) -> list[_Panel]:
 def _paint_image(axes: "Axes", scan: Scan, index: int) -> "AxesImage":
     """Paint one image in grey; the darkest and the brightest 0.5 % of its pixels saturate."""
     values = scan.df[:, :, index]
-    low, high = np.percentile(values, [0.5, 99.5])
     axes.set(xticks=[], yticks=[])
-    return _show(axes, scan, values, "gray", float(low), float(high))
+    return _show(axes, scan, values, "gray", *grey_range(values))
 
 
 def _map(scan: Scan, name: str, image: Map) -> _Panel:
     """Return a map's panel: on one scale of brightness, or on two colours about zero where both signs matter."""
     values = image.values
-    low, high = float(values.min()), float(values.max())
-    signed = min(-low, high) > 0.2 * max(-low, high)
-    bound = max(-low, high)
+    scale = Scale.of(values)
 
     def paint(axes: "Axes") -> "AxesImage":
-        if signed:
-            return _show(axes, scan, values, "RdBu_r", -bound, bound)
-        return _show(axes, scan, values, "magma", low, high)
+        return _show(axes, scan, values, "RdBu_r" if scale.signed else "magma", scale.low, scale.high)
 
     return _Panel(name, paint, unit=image.unit)
 
@@ -336,7 +333,7 @@ def _sign(marker: str, colour: str, rim: str, label: str) -> "Line2D":
 
     return Line2D(
         [], [], linestyle="", marker=marker, markersize=7, markeredgewidth=1.6, markerfacecolor="none",
-        markeredgecolor=colour, path_effects=[withStroke(linewidth=3.0, foreground=rim)], label=" " + _line(label, 20),
+        markeredgecolor=colour, path_effects=[withStroke(linewidth=3.0, foreground=rim)], label=" " + line(label, 20),
     )  # fmt: skip
 
 
@@ -362,14 +359,14 @@ def _scale_bar(axes: "Axes", scan: Scan) -> None:
     """Draw a bar of a round length, about a quarter of the image wide."""
     from matplotlib.patheffects import withStroke
 
-    (left, right), (bottom, top) = window(scan)
-    power = 10.0 ** math.floor(math.log10(0.35 * (right - left)))
-    length = max(n * power for n in (1, 2, 5) if n * power <= 0.35 * (right - left))
-    x, y = right - 0.06 * (right - left) - length, bottom + 0.07 * (top - bottom)
+    window = Window.of(scan.x, scan.y)
+    power = 10.0 ** math.floor(math.log10(0.35 * window.width))
+    length = max(n * power for n in (1, 2, 5) if n * power <= 0.35 * window.width)
+    x, y = window.right - 0.06 * window.width - length, window.bottom + 0.07 * window.height
     rim = [withStroke(linewidth=4, foreground="black")]
     axes.plot([x, x + length], [y, y], color="white", linewidth=2.5, solid_capstyle="butt", path_effects=rim)
     axes.text(
-        x + length / 2, y + 0.03 * (top - bottom), f"{length:g} Å", color="white", size=7.5, ha="center", va="bottom",
+        x + length / 2, y + 0.03 * window.height, f"{length:g} Å", color="white", size=7.5, ha="center", va="bottom",
         path_effects=[withStroke(linewidth=2, foreground="black")],
     )  # fmt: skip
 
@@ -378,8 +375,8 @@ def _show(
     axes: "Axes", scan: Scan, values: NDArray[np.floating[Any]], colours: str, low: float, high: float
 ) -> "AxesImage":
     """Paint (X, Y) values on the scan's x and y."""
-    (left, right), (bottom, top) = window(scan)
-    values = _bounded(values)
+    left, right, bottom, top = astuple(Window.of(scan.x, scan.y))
+    values = bounded(values, MOST_PIXELS)
     high = high if high > low else low + 1  # a map of one value
     image = axes.imshow(
         values.T, cmap=colours, vmin=low, vmax=high, origin="lower", extent=(left, right, bottom, top),
@@ -389,37 +386,11 @@ def _show(
     return image
 
 
-def _bounded(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Return (X, Y) values with at most MOST_PIXELS along a side: the means of blocks."""
-    for axis in (0, 1):
-        block = math.ceil(values.shape[axis] / MOST_PIXELS)
-        starts = np.arange(0, values.shape[axis], block)
-        counts = np.diff(np.append(starts, values.shape[axis]))
-        values = np.add.reduceat(values, starts, axis) / (counts[:, None] if axis == 0 else counts)
-    return values
-
-
-def window(scan: Scan) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the outer edges (Å) of the image in x and y: half a pixel beyond the first and last centres."""
-    half_x, half_y = ((size or max(scan.pixel) or 1.0) / 2 for size in scan.pixel)
-    return (
-        (float(scan.x[0]) - half_x, float(scan.x[-1]) + half_x),
-        (float(scan.y[0]) - half_y, float(scan.y[-1]) + half_y),
-    )
-
-
 def _about(scan: Scan) -> str:
     above = "the topmost atom" if scan.z_reference == ABOVE_ATOM else "the last image"
     shown = "Δf" if scan.channel == "df" else scan.channel
-    return f"{_line(scan.tip, 20)} tip · {shown}, each image on its own scale, bright is high · z from {above}"
+    return f"{line(scan.tip, 20)} tip · {shown}, each image on its own scale, bright is high · z from {above}"
 
 
 def _opacity(confidence: float) -> float:
     return 0.15 + 0.85 * confidence
-
-
-def _line(text: str, longest: int) -> str:
-    """Return text as one printable line of at most `longest` letters."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in text.encode(errors="replace").decode())
-    line = " ".join(printable.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"

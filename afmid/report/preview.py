@@ -1,5 +1,6 @@
 """A look at a scan and an answer in the terminal: half blocks, two pixels to a character. x points right and y up."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afmid.identification import Identification
-from afmid.report.picture import COLOURS, FOUND, telling, window
+from afmid.report.picture import COLOURS, FOUND, telling
+from afmid.report.raster import Window, grey_range
 from afmid.scan import Scan
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ def preview(scan: Scan, answer: Identification, width: int, colours: bool = True
     panels += [(name, shown.values, False) for name, shown in answer.maps.items()]
     count = max(1, min(len(panels), (width + GAP) // (NARROWEST + GAP)))
     columns = max(2, min((width + GAP) // count - GAP, WIDEST) // 2 * 2)
-    (left, right), (bottom, top) = window(scan)
-    lines = max(1, round(columns * (top - bottom) / (right - left) / 2))
+    window = Window.of(scan.x, scan.y)
+    lines = max(1, round(columns * window.height / window.width / 2))
     text = Text("  ".join(f"{name.replace('_', ' ')[:columns]:{columns}}" for name, _, _ in panels[:count]), "bold")
     drawn = []
     for name, values, with_atoms in panels[:count]:
@@ -55,14 +57,15 @@ def preview(scan: Scan, answer: Identification, width: int, colours: bool = True
     return text
 
 
-def _resized(values: NDArray[np.float32], columns: int, rows: int) -> NDArray[np.float64]:
+def _resized(image: NDArray[np.float32], columns: int, rows: int) -> NDArray[np.float64]:
     """Return an image (X, Y) as brightness from 0 to 1 (rows, columns), the first row that of the greatest y."""
+    values = image.astype(np.float64)
     for axis, count in ((0, columns), (1, rows)):
         edges = np.linspace(0, values.shape[axis], count + 1).astype(int)
         sizes = np.maximum(np.diff(edges), 1)
         values = np.add.reduceat(values, edges[:-1], axis) / (sizes[:, None] if axis == 0 else sizes)
-    low, high = np.percentile(values, [0.5, 99.5])
-    return np.asarray(np.clip((values.T[::-1] - low) / max(high - low, 1e-12), 0, 1), np.float64)
+    low, high = grey_range(values)
+    return np.asarray(np.clip((values.T[::-1] - low) / max(high - low, 1e-12), 0, 1))
 
 
 def _cells(image: NDArray[np.float64], colour: Callable[[float], str], colours: bool) -> list[list[Cell]]:
@@ -76,10 +79,10 @@ def _cells(image: NDArray[np.float64], colour: Callable[[float], str], colours: 
 
 def _write_atoms(cells: list[list[Cell]], scan: Scan, answer: Identification, colours: bool) -> None:
     """Write the atoms into lines of characters, the least sure first."""
-    (left, right), (bottom, top) = window(scan)
+    window = Window.of(scan.x, scan.y)
     for atom in sorted(answer.atoms, key=lambda atom: atom.confidence):
-        column = int((atom.x - left) / (right - left) * len(cells[0]))
-        line = int((top - atom.y) / (top - bottom) * len(cells))
+        column = math.floor((atom.x - window.left) / window.width * len(cells[0]))
+        line = math.floor((window.top - atom.y) / window.height * len(cells))
         if not (0 <= line < len(cells) and 0 <= column < len(cells[0])):
             continue
         shade = (cells[line][column][1] or "").partition(" on ")[2]

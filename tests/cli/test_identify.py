@@ -73,8 +73,8 @@ def test_all_methods_answer_side_by_side(afmid, stranger, scan: Path, tmp_path: 
     done = afmid("identify", scan, "-m", "all", *options, **stranger)
     assert done.returncode == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["blind", "brightest", "mapper", "silent"]
-    there = {name: sorted(path.stem for path in (tmp_path / "out" / name).iterdir()) for name in ("silent", "brightest")}
-    assert there == {
+    folders = [tmp_path / "out" / name for name in ("silent", "brightest")]
+    assert {folder.name: sorted(path.stem for path in folder.iterdir()) for folder in folders} == {
         "silent": ["maps", "picture", "report", "result"],
         "brightest": ["atoms", "maps", "molecule", "picture", "report", "result"],
     }

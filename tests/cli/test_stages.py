@@ -38,8 +38,8 @@ def test_candidates_are_ranked_placed_and_refined(afmid, stranger, place: Path) 
                     **stranger)  # fmt: skip
     assert refined.returncode == 0, refined.stderr
     before, after = (json.loads((place / name / "result.json").read_text()) for name in ("ranked", "refined"))
-    assert [candidate["formula"] for candidate in before["candidates"]][0] == "C6H5Cl"
     assert len(before["candidates"]) == 2
+    assert before["candidates"][0]["formula"] == "C6H5Cl"
     assert before["meta"]["candidates"]["pool"] == 3
     assert before["candidates"][0]["scores"]["fit"] == before["fit"] > 0.98
     assert after["fit"] >= before["fit"]
@@ -87,3 +87,14 @@ def test_what_cannot_follow_is_refused_in_one_line(afmid, stranger, place: Path,
     assert (done.returncode, done.stdout) == (code, b"")
     (line,) = done.stderr.decode().splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize(("name", "option"), [("candidates", "poses"), ("refine", "iterations")])
+def test_what_can_be_set_of_a_stage_is_listed(afmid, name: str, option: str) -> None:
+    words = afmid("plugins", name).stdout.decode()
+    assert f"--{name}" in words
+    (line,) = [line for line in words.splitlines() if line.startswith(f"{name}.{option} ")]
+    assert "integer" in line
+    records = [json.loads(line) for line in afmid("plugins", name, "--json").stdout.splitlines()]
+    (stage,) = [record for record in records if record.get("stage") == name]
+    assert option in [field["name"] for field in stage["options"]]
