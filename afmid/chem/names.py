@@ -30,7 +30,7 @@ def parse(smiles: str) -> Mol:
     if len(smiles) > MAX_SMILES:
         raise SmilesError(f"a SMILES of {len(smiles)} characters; afmid reads up to {MAX_SMILES}")
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles)
+        mol = Chem.MolFromSmiles(smiles) if smiles.isascii() else None
     if mol is None:
         raise SmilesError(f"{smiles[:80]!r} is no valid SMILES")
     if not mol.GetNumAtoms():

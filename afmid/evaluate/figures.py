@@ -114,7 +114,7 @@ class Summary:
     Attributes:
         value: of all scans together.
         n: how many scans have the figure.
-        low, high: ends of the value's 95 % interval; None for a single scan, which tells no spread.
+        low, high: ends of the value's 95 % interval; None for a single molecule, which tells no spread.
     """
 
     value: float
@@ -130,7 +130,7 @@ class Difference:
     Attributes:
         a, b: the figure in the first and in the second run, over the scans that have it in both.
         n: how many those are.
-        low, high: ends of the 95 % interval of b − a; None for a single scan.
+        low, high: ends of the 95 % interval of b − a; None for a single molecule.
     """
 
     a: float
@@ -153,30 +153,36 @@ class Bin(NamedTuple):
     calls: int
 
 
-def summarise(records: Sequence[Record], seed: int = 0) -> dict[str, Summary]:
+def summarise(records: Sequence[Record], seed: int = 0, molecules: Sequence[str] | None = None) -> dict[str, Summary]:
     """Return each figure over all scans (one record each), with the percentile bootstrap's 95 % interval.
 
-    Scans are resampled whole, since the atoms of one scan are not independent. Numbers and shares keep their names;
-    samples become NAME_mean_UNIT, NAME_median_UNIT, NAME_90_percent_UNIT, …; calls become NAME_ece and others (see
-    `_parts`); a confusion has no summary. A figure's summary depends on its own values and the seed alone.
+    Molecules are resampled with all their scans and atoms, since these are not independent. Numbers and shares keep
+    their names; samples become NAME_mean_UNIT, NAME_median_UNIT, NAME_90_percent_UNIT, …; calls become NAME_ece and
+    others (see `_parts`); a confusion has no summary. A figure's summary depends on its own values and the seed alone.
+
+    Args:
+        molecules: which one each scan shows; by default each another.
 
     Raises:
         PluginError: a figure of different kinds in different scans.
     """
     summaries = {}
-    for name, (items,) in _columns(records).items():
+    for name, (which, items) in _columns(records).items():
         pool, n = _pool(items), len(items)
-        ends = _ends(pool, n, sum(map(_size, items)), seed)
+        ends = _ends(pool, _clusters(which, molecules), sum(map(_size, items)), seed)
         for statistic, value in pool(np.ones((1, n))).items():
             summaries[name + statistic] = Summary(float(value[0]), n, *ends[statistic])
     return summaries
 
 
-def differences(a: Sequence[Record], b: Sequence[Record], seed: int = 0) -> dict[str, Difference]:
+def differences(
+    a: Sequence[Record], b: Sequence[Record], seed: int = 0, molecules: Sequence[str] | None = None
+) -> dict[str, Difference]:
     """Return each figure of two runs and the interval of b − a, the paired bootstrap's: both see the same resamples.
 
     Args:
         a, b: one record per scan, of the same scans in the same order.
+        molecules: which one each scan shows; by default each another.
 
     Raises:
         DataError: runs of different lengths.
@@ -185,10 +191,10 @@ def differences(a: Sequence[Record], b: Sequence[Record], seed: int = 0) -> dict
     if len(a) != len(b):
         raise DataError(f"runs of {len(a)} and {len(b)} scans; compare those that both have")
     found = {}
-    for name, columns in _columns(a, b).items():
+    for name, (which, *columns) in _columns(a, b).items():
         first, second = map(_pool, columns)
-        n, size = len(columns[0]), sum(_size(item) for items in columns for item in items)
-        ends = _ends(_apart(first, second), n, size, seed)
+        n, size = len(which), sum(_size(item) for items in columns for item in items)
+        ends = _ends(_apart(first, second), _clusters(which, molecules), size, seed)
         before, after = first(np.ones((1, n))), second(np.ones((1, n)))
         for statistic in before:
             values = float(before[statistic][0]), float(after[statistic][0])
@@ -305,16 +311,16 @@ def _size(figure: Figure) -> int:
     return 1
 
 
-def _columns(*runs: Sequence[Record]) -> dict[str, list[tuple[Figure, ...]]]:
-    """Return by name the figures of each run, those of the scans that have it in all runs."""
-    rows: dict[str, list[tuple[Figure, ...]]] = {}
-    for scan in zip(*runs, strict=True):
+def _columns(*runs: Sequence[Record]) -> dict[str, list[tuple[Any, ...]]]:
+    """Return by name the numbers of the scans that have the figure in all runs, and the figures of each run."""
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for number, scan in enumerate(zip(*runs, strict=True)):
         first, *others = (dict(_parts(record)) for record in scan)
         for name, figure in first.items():
             if all(name in other for other in others):
-                rows.setdefault(name, []).append((figure, *(other[name] for other in others)))
+                rows.setdefault(name, []).append((number, figure, *(other[name] for other in others)))
     columns = {name: list(zip(*figures, strict=True)) for name, figures in rows.items()}
-    for name, found in columns.items():
+    for name, (_, *found) in columns.items():
         kinds = {_kind(figure) for figures in found for figure in figures}
         if len(kinds) > 1:
             raise PluginError(f"the figure {name!r} has several kinds: {', '.join(sorted(kinds))}; give it one")
@@ -378,7 +384,7 @@ def _pool_samples(items: Sequence[Samples]) -> _Pool:
         counts = weights @ lengths
         found = {f"_mean{unit}": weights @ sums / counts}
         # Resamples one behind the other: what has been counted up to each value, so that one search serves them all.
-        counted = weights.astype(np.int64)[:, scans].ravel()
+        counted = weights.astype(np.int64).take(scans, axis=1).ravel()
         np.cumsum(counted, out=counted)
         before = np.cumsum(counts) - counts
 
@@ -399,14 +405,32 @@ def _bin(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.searchsorted(EDGES[1:-1], confidence)
 
 
-def _ends(pool: _Pool, n: int, size: int, seed: int) -> dict[str, tuple[float | None, float | None]]:
-    """Return the 2.5 and 97.5 percentiles of each statistic over resamples of n scans, which hold `size` numbers."""
+def _clusters(which: Sequence[int], molecules: Sequence[str] | None) -> NDArray[np.int64]:
+    """Return the number of the molecule of each of these scans, as they appear."""
+    if molecules is None:
+        return np.arange(len(which))
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(molecules[scan], len(numbers)) for scan in which])
+
+
+def _ends(
+    pool: _Pool, clusters: NDArray[np.int64], size: int, seed: int
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return the 2.5 and 97.5 percentiles of each statistic over resamples.
+
+    Args:
+        pool: the statistics of scans.
+        clusters: number of each scan's molecule (n,): these are resampled.
+        size: how many numbers the scans hold.
+        seed: of the draws.
+    """
+    n = int(clusters.max()) + 1
     if n < 2:
-        return dict.fromkeys(pool(np.ones((1, n))), (None, None))
+        return dict.fromkeys(pool(np.ones((1, len(clusters)))), (None, None))
     rng = np.random.default_rng(seed)
-    rows = max(_CELLS // max(n, size), 1)
+    rows = max(_CELLS // max(len(clusters), size), 1)
     steps = [*range(0, RESAMPLES, rows), RESAMPLES]
-    drawn = [pool(_resampled(rng, stop - start, n)) for start, stop in pairwise(steps)]
+    drawn = [pool(_resampled(rng, stop - start, n).take(clusters, axis=1)) for start, stop in pairwise(steps)]
     ends: dict[str, tuple[float | None, float | None]] = {}
     for name in drawn[0]:
         low, high = np.percentile(np.concatenate([part[name] for part in drawn]), [2.5, 97.5])
@@ -415,6 +439,6 @@ def _ends(pool: _Pool, n: int, size: int, seed: int) -> dict[str, tuple[float | 
 
 
 def _resampled(rng: np.random.Generator, rows: int, n: int) -> NDArray[np.float64]:
-    """Return how often each of n scans is drawn in each of `rows` resamples of n scans, (rows, n)."""
+    """Return how often each of n molecules is drawn in each of `rows` resamples of n, (rows, n)."""
     drawn = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from afmid.errors import DataError
 from afmid.evaluate import evaluate
 from afmid.evaluate.bins import groups_of
 from afmid.evaluate.figures import summarise
@@ -11,7 +12,7 @@ from afmid.identification import Identification
 from afmid.molecule import Molecule
 from afmid.offers import Identifier, Metric, Score
 
-BONDS = "bonds"  # the metric that needs those of the truth
+OF_BONDS = {"bonds", "confidence"}  # the metrics that ask for those of the truth
 
 
 class Jury:
@@ -27,13 +28,9 @@ class Jury:
         return tuple(self._headline)
 
     def truth(self, sample: Sample) -> Molecule:
-        """Return the true molecule; bonds that it does not name are perceived where a metric asks for them.
-
-        Raises:
-            DataError: it has none, or they are unclear.
-        """
+        """Return the true molecule; bonds that it does not name are perceived where a metric asks for them."""
         truth = sample.truth
-        if len(truth.bonds) or all(metric.name != BONDS for metric, _ in self._scores):
+        if len(truth.bonds) or not any(metric.name in OF_BONDS for metric, _ in self._scores):
             return truth
         from afmid.chem import perceive_bonds
 
@@ -45,18 +42,25 @@ class Jury:
         """Return what is to be kept of a method's answer, and how right it is.
 
         Raises:
+            DataError: the truth cannot be judged on; the message names the scan.
             PluginError: metrics that give the same figure, or one that is no number.
         """
+        applying = self._applying(identifier)
+        try:
+            figures = evaluate(answer, truth, applying)
+        except DataError as error:
+            raise DataError(f"{sample.name}: {error}") from error
         if not self._headline:
             for metric, score in self._scores:
-                self._headline += metric.headline or summarise([evaluate(answer, truth, {metric.name: score})])
+                own = {metric.name: score} if metric.name in applying else {}
+                self._headline += metric.headline or summarise([evaluate(answer, truth, own)])
         return Record(
             scan=sample.name,
             method=identifier.name,
             data_sha256=sample.sha256,
             seconds=seconds,
             groups={**groups_of(truth), **sample.groups},
-            figures=evaluate(answer, truth, self._applying(identifier)),
+            figures=figures,
             smiles=answer.smiles,
             truth=truth.topmost_at_zero(),
             atoms=answer.atoms,

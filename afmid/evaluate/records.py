@@ -95,6 +95,11 @@ class Record:
     window: tuple[float, float, float, float]
     image: bytes = b""
 
+    @property
+    def molecule(self) -> str:
+        """What all scans of its molecule share: SMILES or name, else the scan's own name."""
+        return self.truth.smiles or self.truth.name or self.scan
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -137,6 +142,10 @@ class Evaluation:
         """Return the figures of a method's records, as `summarise` takes them."""
         return [record.figures for record in self.of(method, **groups)]
 
+    def molecules(self, method: str, **groups: str) -> list[str]:
+        """Return which molecule each of these shows, as `summarise` takes it."""
+        return [record.molecule for record in self.of(method, **groups)]
+
     def groups(self, kind: str) -> list[str]:
         """Return the names of the groups of a kind, as they appear; none where the scans have no such groups."""
         return list(dict.fromkeys(record.groups[kind] for record in self.records if kind in record.groups))
@@ -173,8 +182,8 @@ class _Atom(BaseModel, extra="forbid"):
 
 
 class _Bond(BaseModel, extra="forbid"):
-    a: int
-    b: int
+    a: int = Field(ge=0, lt=2**31)
+    b: int = Field(ge=0, lt=2**31)
     order: float
 
 
@@ -212,7 +221,7 @@ def writing(path: Path | str) -> Iterator[Callable[[str], None]]:
     Raises:
         DataError: the place cannot be written to.
     """
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="replace") as file:
 
         def write(line: str) -> None:
             file.write(line + "\n")
@@ -284,8 +293,9 @@ def read_evaluation(path: Path | str) -> Evaluation:
 
 def hash_of(scan: Scan, truth: Molecule) -> str:
     """Return the SHA-256 of a scan's images, axes and true molecule."""
-    arrays = scan.df, scan.x, scan.y, scan.z, truth.numbers, truth.positions
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    arrays = scan.df, scan.x, scan.y, scan.z, truth.numbers, truth.positions, truth.bonds, truth.orders
+    parts = *(array.tobytes() for array in arrays), repr(truth.smiles).encode()
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def window_of(scan: Scan) -> tuple[float, float, float, float]:
@@ -377,7 +387,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        content = json.loads(line, parse_constant=_refuse)
+        content = json.loads(line, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {str(error)[:200]}") from error
     if not isinstance(content, dict):
@@ -389,12 +399,17 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number[:20])
+
+
 def _checked(model: type[Model], content: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(content, strict=True)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise DataError(f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg'].lower()}") from error
+        raise DataError(f"{'.'.join(map(str, problem['loc']))[:80]!r}: {problem['msg'][:200].lower()}") from error
 
 
 def _header(content: Mapping[str, Any]) -> Header:
@@ -409,7 +424,7 @@ def _header(content: Mapping[str, Any]) -> Header:
 def _record(content: Mapping[str, Any], header: Header) -> Record:
     record = _checked(_Record, content)
     if record.method not in header.methods:
-        raise DataError(f"is of the method {record.method!r}, which the first line does not name")
+        raise DataError(f"is of the method {record.method[:80]!r}, which the first line does not name")
     x0, x1, y0, y1 = record.window_angstrom
     if not (x0 <= x1 and y0 <= y1):
         raise DataError(f"the window's edges are in disorder: {record.window_angstrom}")
@@ -430,7 +445,7 @@ def _record(content: Mapping[str, Any], header: Header) -> Record:
 
 def _truth(truth: _Truth) -> Molecule:
     if unknown := [atom.element for atom in truth.atoms if atom.element not in SYMBOLS[1:]]:
-        raise DataError(f"there is no element {unknown[0]!r}")
+        raise DataError(f"there is no element {unknown[0][:80]!r}")
     return Molecule(
         numbers=np.array([SYMBOLS.index(atom.element) for atom in truth.atoms]),
         positions=np.array([(atom.x_angstrom, atom.y_angstrom, atom.z_angstrom) for atom in truth.atoms]),

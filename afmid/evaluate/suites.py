@@ -93,7 +93,7 @@ class StoredSuite(Suite):
     """Scans that are stored with their truth."""
 
     def __init__(self, name: str, scans: ScanSet, limit: int | None = None) -> None:
-        self.name, self.names = name, scans.names[:limit]
+        self.name, self.names = _readable(name), [*map(_readable, scans.names[:limit])]
         self._scans = scans
 
     def __getitem__(self, index: int) -> Sample:
@@ -101,7 +101,7 @@ class StoredSuite(Suite):
         if scan.truth is None:
             raise DataError(f"{name}: does not hold the true molecule; scans made by afmid simulate do")
         made = scan.meta.get("sample")
-        source = str(made.get("source") or "") if isinstance(made, dict) else ""
+        source = _readable(str(made.get("source") or "")[:80]) if isinstance(made, dict) else ""
         return Sample(name, scan, scan.truth, {"source": source} if source else {}, hash_of(scan, scan.truth))
 
 
@@ -295,6 +295,11 @@ def _fitting(molecule: Molecule, amplitude: float = 0.5) -> SimulationOptions:
     diameter = np.sqrt(((positions[:, None] - positions) ** 2).sum(-1)).max()
     size = next((size for size in SIZES if diameter + 2 * ROOM <= size), SIZES[-1])
     return SimulationOptions(size=size, pixels=round(size * PIXELS_PER_ANGSTROM), amplitude=amplitude)
+
+
+def _readable(name: str) -> str:
+    """Return a name that UTF-8 can hold, which those of files and in their records need not be."""
+    return name.encode(errors="replace").decode()
 
 
 def _rounded(values: object) -> object:

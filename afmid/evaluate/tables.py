@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +15,7 @@ from afmid.evaluate.figures import Difference, Summary, differences, summarise
 from afmid.evaluate.records import Evaluation, Record
 
 SCORES = "afmid.scores/1"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which a spreadsheet begins one
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,10 @@ def score_rows(evaluation: Evaluation, by: str | None = None, headline: bool = F
     """
     groups: list[dict[str, str]] = [{}] if by is None else [{by: name} for name in group_names(evaluation, by)]
     columns = [
-        (next(iter(group.values()), ""), method, summarise(evaluation.figures(method, **group)))
+        (next(iter(group.values()), ""), method, summarise(figures, molecules=evaluation.molecules(method, **group)))
         for group in groups
         for method in evaluation.methods
+        for figures in [evaluation.figures(method, **group)]
     ]
     names = list(dict.fromkeys(name for *_, summaries in columns for name in summaries))
     wanted = [name for name in evaluation.header.headline if name in names] if headline else []
@@ -75,19 +78,25 @@ def as_words(rows: Sequence[Row], methods: Sequence[str]) -> tuple[list[str], li
 
 
 def as_markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
+    """Return a table in Markdown; text in its cells stays text."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_plain, line))} |\n" for line in lines)
+
+
+def _plain(cell: str) -> str:
+    """Return one line without bars, tags or links."""
+    return re.sub(r"[\\|]|<(?=\S)|\](?=[(\[])", r"\\\g<0>", " ".join(cell.split()))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """Return one line for each figure, group and method."""
+    """Return one line for each figure, group and method; what a spreadsheet would take for a formula is quoted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["figure", "group", "method", "value", "low", "high", "n"])
     for row in rows:
         for method, s in row.summaries.items():
-            writer.writerow([row.figure, row.group, method, s.value, s.low, s.high, s.n])
+            words = (f"'{text}" if text.startswith(FORMULA) else text for text in (row.figure, row.group, method))
+            writer.writerow([*words, s.value, s.low, s.high, s.n])
     return text.getvalue()
 
 
@@ -119,7 +128,7 @@ def compared(a: Evaluation, b: Evaluation, headline: bool = False) -> tuple[list
         DataError: no method or no scan in common, or scans of one name that differ.
     """
     both = [(name, name) for name in a.methods if name in b.methods]
-    pairs = both or [(a.methods[0], b.methods[0])] * (len(a.methods) == len(b.methods) == 1)
+    pairs = both or ([(*a.methods, *b.methods)] if len(a.methods) == len(b.methods) == 1 else [])
     if not pairs:
         raise DataError(f"no method is in both: {', '.join(a.methods)}; {', '.join(b.methods)}")
     rows, scans = [], set()
@@ -129,7 +138,11 @@ def compared(a: Evaluation, b: Evaluation, headline: bool = False) -> tuple[list
         if not shared:
             raise DataError(f"the runs have no scan of {first} in common; evaluate the same suite in both")
         _check_same((mine[scan], others[scan]) for scan in shared)
-        found = differences([mine[scan].figures for scan in shared], [others[scan].figures for scan in shared])
+        found = differences(
+            [mine[scan].figures for scan in shared],
+            [others[scan].figures for scan in shared],
+            molecules=[mine[scan].molecule for scan in shared],
+        )
         wanted = [name for name in chain(a.header.headline, b.header.headline) if name in found] if headline else []
         label = [first if first == second else f"{first} → {second}"] * (len(pairs) > 1 or first != second)
         rows += [[*label, name, *_apart(found[name])] for name in dict.fromkeys(wanted or found)]

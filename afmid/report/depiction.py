@@ -24,7 +24,7 @@ class Depiction:
 def formula_of(smiles: str | None) -> str:
     """Return the molecular formula of a SMILES; "" where it is no molecule."""
     try:
-        return formula(_encodable(smiles))
+        return formula(smiles or "")
     except DataError:
         return ""
 
@@ -32,18 +32,13 @@ def formula_of(smiles: str | None) -> str:
 def depict(smiles: str | None, width: int = 320, height: int = 240) -> Depiction | None:
     """Return the structural formula of a SMILES; None where it is no molecule, or too large to be drawn."""
     try:
-        mol = parse(_encodable(smiles))
+        mol = parse(smiles or "")
     except DataError:
         return None
     if mol.GetNumAtoms() > MOST_ATOMS:
         return None
     light, dark = (_drawn(mol, width, height, is_dark) for is_dark in (False, True))
     return Depiction(light, dark)
-
-
-def _encodable(smiles: str | None) -> str:
-    """Return text that RDKit can be given: JSON may hold half a character."""
-    return (smiles or "").encode(errors="replace").decode()
 
 
 def _drawn(mol: object, width: int, height: int, is_dark: bool) -> str:

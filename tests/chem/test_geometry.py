@@ -142,6 +142,8 @@ def test_boron_is_relaxed_although_mmff94_does_not_know_it():
     ("smiles", "says"),
     [
         ("xyz", "no valid SMILES"),
+        ("Cé", "no valid SMILES"),
+        ("C\udcff", "no valid SMILES"),
         ("", "the SMILES is empty"),
         ("C*C", "without an element"),
         ("C" * 200, "602 atoms; afmid places up to 500"),

@@ -181,6 +181,35 @@ def test_atoms_of_one_scan_are_not_taken_for_independent():
     assert (many.low, many.high) == pytest.approx((one.low, one.high))
 
 
+@given(values=lists, times=st.integers(1, 4))
+def test_scans_of_one_molecule_are_not_taken_for_independent(values, times):
+    records = [{"a": value, "b": Samples([value], "")} for value in values]
+    alone = summarise(records)
+    many = summarise(records * times, molecules=[str(i) for i in range(len(values))] * times)
+    for name in ("a", "b_mean"):
+        one, same = alone[name], many[name]
+        assert (same.value, same.low, same.high) == pytest.approx((one.value, one.low, one.high), abs=1e-9)
+        assert same.n == times * one.n
+
+
+def test_the_interval_over_molecules_is_that_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    molecules = ["a", "b", "a", "c", "b", "a", "d"]
+    items = [rng.random(rng.integers(1, 5)) for _ in molecules]
+    summary = summarise([{"x": Samples(item, "")} for item in items], molecules=molecules)["x_mean"]
+    means, again = [], np.random.default_rng(0)
+    for drawn in again.integers(4, size=(2000, 4)):
+        scans = [item for d in drawn for name, item in zip(molecules, items, strict=True) if name == "abcd"[d]]
+        means.append(np.concatenate(scans).mean())
+    assert (summary.low, summary.high) == pytest.approx(np.percentile(means, [2.5, 97.5]))
+
+
+def test_a_single_molecule_has_no_interval_however_many_its_scans():
+    records = [{"a": 1.0}, {"a": 2.0}]
+    assert summarise(records, molecules=["x", "x"]) == {"a": Summary(1.5, 2, None, None)}
+    assert differences(records, records[::-1], molecules=["x", "x"]) == {"a": Difference(1.5, 1.5, 2, None, None)}
+
+
 def test_resampling_piece_by_piece_changes_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     records = [{"a": Samples(rng.random(5), ""), "b": float(rng.random())} for _ in range(7)]

@@ -94,6 +94,18 @@ def test_the_hash_is_of_the_scans_that_were_judged_whatever_the_methods():
     assert both("1", "2").sha256 != both("1").sha256
     assert hash_of(SCAN, WATER) != hash_of(replace(SCAN, df=SCAN.df + 1), WATER)
     assert hash_of(SCAN, WATER) != hash_of(SCAN, WATER.moved((0.1, 0, 0)))
+    assert hash_of(SCAN, WATER) != hash_of(SCAN, replace(WATER, smiles="[OH2]"))
+
+
+def test_scans_of_one_molecule_are_known_by_its_smiles_or_its_name():
+    named, nameless = replace(WATER, smiles=""), replace(WATER, smiles="", name="")
+    run = Evaluation(HEADER, (record("1"), record("2"), record("3", truth=named), record("4", truth=nameless)))
+    assert run.molecules("a") == ["O", "O", "<b>water</b>", "4"]
+
+
+def test_a_name_that_utf8_cannot_hold_is_written_all_the_same(tmp_path):
+    write_evaluation(Evaluation(HEADER, (record("b\udcff"),)), tmp_path / "r.jsonl")
+    assert read_evaluation(tmp_path / "r.jsonl").records[0].scan == "b?"
 
 
 def test_a_folder_of_the_command_is_read_too(tmp_path):
@@ -141,6 +153,10 @@ def altered(**changes) -> str:
         ([to_line(HEADER), altered(window_angstrom=[1.0, 0.0, 0.0, 1.0])], "line 2: the window's edges"),
         ([to_line(HEADER), to_line(record()).replace('"element": "H"', '"element": "Hh"')], "no element 'Hh'"),
         ([to_line(HEADER), to_line(record()).replace("0.25", "NaN", 1)], "line 2: is not JSON: NaN"),
+        ([to_line(HEADER), to_line(record()).replace("0.25", "1e999", 1)], "line 2: is not JSON: 1e999"),
+        ([to_line(HEADER), to_line(record()).replace('"b": 2', f'"b": {10**30}')], "line 2: 'truth.bonds.1.b'"),
+        ([to_line(HEADER), altered(**{"k" * 10**6: 1})], "line 2: 'kkk"),
+        ([to_line(HEADER), altered(method="k" * 10**6)], "line 2: is of the method 'kkk"),
         ([to_line(HEADER), to_line(record())[:100]], "line 2: is not JSON"),
     ],
 )
@@ -150,6 +166,7 @@ def test_what_is_no_evaluation_is_refused_in_one_line_that_names_it(lines, words
         read_evaluation(tmp_path / "bad.jsonl")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_line_without_end_is_not_read_whole(tmp_path, monkeypatch):

@@ -151,6 +151,16 @@ def test_stored_scans_are_a_suite_and_tell_their_source(tmp_path):
     assert len(stored_suite([str(tmp_path)], limit=1)) == 1
 
 
+def test_names_of_stored_scans_can_be_printed_and_written_whatever_they_are(tmp_path):
+    (tmp_path / "a\udcff").mkdir()
+    made = {"sample": {"source": "x\ud800" * 100}}
+    write_scan(Scan(np.zeros((2, 2, 1)), [0, 1], [0, 1], [0], truth=water(), meta=made), tmp_path / "a\udcff" / "b.npz")
+    suite = stored_suite([str(tmp_path / "a\udcff")])
+    for text in (suite.name, *suite.names, suite[0].name, suite[0].groups["source"]):
+        assert text.encode()
+        assert len(text.removeprefix(str(tmp_path))) <= 80
+
+
 def test_the_help_names_every_suite(afmid):
     words = afmid("evaluate", "--help").stdout.decode()
     assert all(name in words for name in SUITES)

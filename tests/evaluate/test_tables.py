@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from afmid.errors import DataError
-from afmid.evaluate.figures import Share
+from afmid.evaluate.figures import Share, Summary
 from afmid.evaluate.records import Evaluation, Header, JudgedMethod, Record
-from afmid.evaluate.tables import as_csv, as_json, as_markdown, as_words, compared, score_rows
+from afmid.evaluate.tables import Row, as_csv, as_json, as_markdown, as_words, compared, score_rows
 from afmid.molecule import Molecule
 
 WATER = Molecule(numbers=[8], positions=np.zeros((1, 3)), smiles="O")
@@ -20,7 +20,7 @@ def run(shares: dict[str, list[int]], corrugation: list[str] | None = None, head
     records = [
         Record(
             f"s/{i}", method, f"{i:064d}", 0.1, {"corrugation": corrugation[i]} if corrugation else {},
-            {"found": Share(right, 4), "size": 4.0}, None, WATER, (), (0, 1, 0, 1),
+            {"found": Share(right, 4), "size": 4.0}, None, replace(WATER, smiles="C" * i), (), (0, 1, 0, 1),
         )
         for method, rights in shares.items()
         for i, right in enumerate(rights)
@@ -73,8 +73,30 @@ def test_csv_and_json_hold_the_same_numbers():
         ]
 
 
-def test_a_bar_in_a_name_does_not_break_a_markdown_table():
-    assert as_markdown(["a|b"], [["c"]]) == "| a\\|b |\n| --- |\n| c |\n"
+@pytest.mark.parametrize(("cell", "plain"), [
+    ("a|b", "a\\|b"), ("a\\|b", "a\\\\\\|b"), ("a\nb", "a b"), ("<script>", "\\<script>"), ("< 50 pm", "< 50 pm"),
+    ("![x](http://y)", "![x\\](http://y)"), ("0.9 [0.8, 1] n=5", "0.9 [0.8, 1] n=5"),
+])  # fmt: skip
+def test_a_name_stays_in_its_cell_of_a_markdown_table_and_text(cell, plain):
+    assert as_markdown(["a"], [[cell]]) == f"| a |\n| --- |\n| {plain} |\n"
+
+
+def test_a_name_is_no_formula_in_csv():
+    text = as_csv([Row("found", "=cmd()", {"@m": Summary(-1.0, 1, None, None)})])
+    assert text.splitlines()[1] == "found,'=cmd(),'@m,-1.0,,,1"
+
+
+def test_scans_of_one_molecule_count_as_one_for_the_interval():
+    rights = [0, 0, 4, 4]
+    apart = run({"a": rights})
+    truths = [apart.records[i].truth for i in (0, 0, 1, 1)]
+    two = replace(apart, records=tuple(map(lambda r, truth: replace(r, truth=truth), apart.records, truths)))
+    (wide, *_), (narrow, *_) = (score_rows(run_) for run_ in (two, run({"a": rights * 4})))
+    assert (wide.summaries["a"].low, wide.summaries["a"].high) == (0, 1)
+    assert 0 < narrow.summaries["a"].low < narrow.summaries["a"].high < 1
+    one = replace(apart, records=tuple(replace(record, truth=WATER) for record in apart.records))
+    assert score_rows(one)[0].summaries["a"].low is None
+    assert compared(one, one)[1][0] == ["found", "0.5", "0.5", "+0", "4"]
 
 
 def test_two_runs_are_compared_scan_by_scan_on_those_that_both_have():
@@ -97,8 +119,9 @@ def test_methods_that_both_runs_have_are_compared_each_with_itself():
 
 def test_runs_that_cannot_be_compared_are_refused():
     one = run({"a": [1]})
-    with pytest.raises(DataError, match="no method is in both"):
-        compared(run({"a": [1], "b": [1]}), run({"c": [1]}))
+    for a, b in ((run({"a": [1], "b": [1]}), run({"c": [1]})), (run({}), run({})), (run({}), one)):
+        with pytest.raises(DataError, match="no method is in both"):
+            compared(a, b)
     other = replace(one, records=(replace(one.records[0], scan="elsewhere"),))
     with pytest.raises(DataError, match="no scan of a in common"):
         compared(one, other)

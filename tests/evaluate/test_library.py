@@ -1,0 +1,29 @@
+"""Where candidates come from."""
+
+import pytest
+from numpy.testing import assert_array_equal
+
+from afmid.data.pack import write_pack
+from afmid.errors import DataError
+from afmid.evaluate.library import CONFORMERS, open_library
+
+
+def test_a_list_of_smiles_is_prepared_and_its_pack_is_read_as_it_is(tmp_path):
+    (tmp_path / "list.smi").write_text("c1ccccc1\nCO\nno_smiles\n")
+    steps = []
+    library = open_library(tmp_path / "list.smi", progress=lambda done, total: steps.append((done, total)))
+    assert library.smiles == ("c1ccccc1", "CO")
+    assert len(library) == 2 * CONFORMERS
+    assert steps[-1] == (3, 3)
+    write_pack(library, tmp_path / "library.npz")
+    again = open_library(tmp_path / "library.npz")
+    assert again.smiles == library.smiles
+    assert_array_equal(again.positions, library.positions)
+
+
+def test_a_library_that_is_none_is_refused_by_its_name(tmp_path):
+    with pytest.raises(DataError, match=r"missing\.npz: no such file"):
+        open_library(tmp_path / "missing.npz")
+    (tmp_path / "list.smi").write_text("no_smiles\n")
+    with pytest.raises(DataError, match=r"list\.smi: no molecule of the list"):
+        open_library(tmp_path / "list.smi")
