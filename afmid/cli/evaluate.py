@@ -14,7 +14,17 @@ import afmid
 from afmid.cli.identify import FAILED
 from afmid.cli.methods import Loaded, MethodName, Weights, load, wanted
 from afmid.cli.options import Device, Force, Json, Settings, check_inputs, registry
-from afmid.cli.output import STANDARD, check_file, few_warnings, is_folder, note, print_table, track, with_folder
+from afmid.cli.output import (
+    STANDARD,
+    check_file,
+    few_warnings,
+    is_folder,
+    note,
+    one_line,
+    print_table,
+    track,
+    with_folder,
+)
 from afmid.cli.stages import Candidates, Refine, Top
 from afmid.errors import DataError, PluginError, UsageError
 from afmid.offers import Metric, Score
@@ -75,9 +85,9 @@ def evaluate(
 
     The scans are those of a suite that afmid brings, or files that hold their truth, as those of afmid simulate do;
     folders, globs and tar shards of them, tars of ml-spm, a folder of QUAM-AFM, or - for stdin. A figure pools the
-    atoms of n scans; beside it stands its 95 % interval (bootstrap over scans). A scan that cannot be read, or has no
-    answer or no truth, is left out, and the exit code is then 1. --json prints a record for each scan and method; such
-    records, from -o too, are what --compare takes.
+    atoms of n scans; beside it stands its 95 % interval (bootstrap over molecules). A scan that cannot be read, or has
+    no answer or no truth, is left out, and the exit code is then 1. --json prints a record for each scan and method;
+    such records, from -o too, are what --compare takes.
 
     \b
     afmid evaluate --suite sim-open --limit 50
@@ -89,7 +99,7 @@ def evaluate(
     if json_ + csv + markdown > 1:
         raise UsageError("give one of --json, --csv and --markdown")
     if compare:
-        if scans or suite or output or json_ or csv:
+        if any((scans, suite, method, data, candidates, refine, metrics, limit, by, output, settings, json_, csv)):
             raise UsageError("--compare takes two files of records, --all-figures and --markdown, and nothing else")
         _compare(compare, all_figures, markdown)
         return
@@ -110,6 +120,8 @@ def evaluate(
         note(f"the scans do not tell their {by}; here they are all together")
         by = None
     if evaluation.records:
+        if not any(record.figures for record in evaluation.records):
+            note(f"{', '.join(asked.names)}: gives nothing that these metrics judge; see: afmid plugins")
         if not json_:
             _print(evaluation, score_rows(evaluation, by, headline=not (all_figures or csv)), csv, markdown)
         for file in targets:
@@ -195,9 +207,7 @@ def _judged(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", files: Seque
     return Evaluation(header, tuple(records), tuple(left_out))
 
 
-def _records(
-    suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", left_out: "list[LeftOut]"
-) -> "Iterator[Record]":
+def _records(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", left_out: "list[LeftOut]") -> "Iterator[Record]":
     """Yield the records, scan by scan; what cannot be judged is added to `left_out`."""
     from afmid.evaluate.records import LeftOut
 
@@ -215,7 +225,7 @@ def _records(
         for part in loaded:
             begin = time.perf_counter()
             try:
-                answer = part.answer(sample.scan, sample.name)
+                answer = part.answer(sample.blind, sample.name)
                 seconds = time.perf_counter() - begin
                 record = jury.record(part.identifier, answer, sample, truth, seconds)
             except DataError as error:
@@ -253,7 +263,8 @@ def _print(evaluation: "Evaluation", rows: "Sequence[Row]", csv: bool, markdown:
 
 def _title(evaluation: "Evaluation") -> str:
     scans = len(evaluation.scans)
-    return f"{evaluation.header.suite}: {scans} scan{'' if scans == 1 else 's'}, data {evaluation.sha256[:16]}"
+    suite = one_line(evaluation.header.suite)
+    return f"{suite}: {scans} scan{'' if scans == 1 else 's'}, data {evaluation.sha256[:16]}"
 
 
 def _write(evaluation: "Evaluation", by: str | None, file: Path) -> None:
@@ -283,7 +294,12 @@ def _compare(runs: tuple[Path, Path], all_figures: bool, markdown: bool) -> None
 
     a, b = map(read_evaluation, runs)
     heads, rows, scans = compared(a, b, headline=not all_figures)
-    title = f"A {runs[0]}, B {runs[1]}: {scans} scans in both; differences with their 95 % intervals"
+    if a.header.version != b.header.version:
+        note(
+            f"warning: A is of afmid {a.header.version}, B of {b.header.version}; a figure may have changed its meaning"
+        )
+    names = [f"{one_line(str(path))} ({len(run.scans)} scans)" for path, run in zip(runs, (a, b), strict=True)]
+    title = f"A {names[0]}, B {names[1]}: {scans} in both; differences with their 95 % intervals"
     if markdown:
         typer.echo(f"{title}\n\n{as_markdown(heads, rows)}", nl=False)
     else:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -106,7 +106,7 @@ def prepare(
 
     All stereoisomers of a molecule are in one split: that which a row names for one of them, be it a duplicate. Where
     rows name several, it is what training sees least: any other before val, val before train. Without any it follows
-    from the InChIKey: see `split_of`; but molecules that experiments have shown are "test", as a suite is made of them.
+    from the InChIKey: see `own_split`.
 
     Args:
         jobs: processes. With 1 all runs in this process.
@@ -165,6 +165,21 @@ def split_of(inchikey: str) -> str:
     digest = hashlib.sha256(b"split" + _skeleton(inchikey).encode()).hexdigest()
     share = int(digest[:12], 16) / 16**12
     return "train" if share < TRAIN else "val" if share < VAL else "test"
+
+
+def own_split(inchikey: str) -> str:
+    """Return the split of a molecule for which no list names one: that of `split_of`.
+
+    But molecules that experiments have shown are "test", as a suite is made of them.
+    """
+    return "test" if _skeleton(inchikey) in _imaged() else split_of(inchikey)
+
+
+@cache
+def _imaged() -> frozenset[str]:
+    from afmid.chem import imaged_inchikeys
+
+    return frozenset(map(_skeleton, imaged_inchikeys()))
 
 
 def _skeleton(inchikey: str) -> str:
@@ -244,9 +259,7 @@ def _part(start: int, rows: Sequence[Row], results: "Sequence[Made]") -> Part:
 
 def _joined(parts: Sequence[Part], job: Mapping[str, Any]) -> Progress:
     """Return the last progress: the pack of the parts without duplicates, and what is left out."""
-    from afmid.chem import imaged_inchikeys
-
-    named = dict.fromkeys(map(_skeleton, imaged_inchikeys()), "test") | _named(parts)
+    named = _named(parts)
     first: dict[str, int] = {}
     packs: list[MoleculePack] = []
     failures: list[Failure] = []
@@ -259,7 +272,8 @@ def _joined(parts: Sequence[Part], job: Mapping[str, Any]) -> Progress:
                 detail = f"is row {first[inchikey]} again, with the InChIKey {inchikey}"
                 failures.append(Failure(number, pack.smiles[i], "duplicate", detail))
         keys = [record.inchikeys[i] for i in kept]
-        packs.append(replace(pack.taken(kept), split=tuple(named.get(_skeleton(key)) or split_of(key) for key in keys)))
+        splits = tuple(named.get(_skeleton(key)) or own_split(key) for key in keys)
+        packs.append(replace(pack.taken(kept), split=splits))
         failures += record.failures
     failures.sort()
     failed = dict(Counter(failure.reason for failure in failures).most_common())

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afmid.data.poses import Pose, posed
-from afmid.data.prepare import split_of
+from afmid.data.prepare import own_split
 from afmid.data.sources import Entry, Source
 from afmid.data.workers import PATIENCE_S, in_order
 from afmid.errors import AfmidError, DataError
@@ -283,7 +283,7 @@ def _split(molecule: Molecule) -> str:
     from afmid import chem
 
     try:
-        return split_of(chem.inchikey(molecule.smiles))
+        return own_split(chem.inchikey(molecule.smiles))
     except DataError:
         return ""
 

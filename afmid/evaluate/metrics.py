@@ -5,7 +5,6 @@ Each figure of the atoms, elements and bonds comes for the part that a tip can s
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ TOP = (1, 5, 10)
 NONE = "none"  # in a confusion: an element not given, a bond that is not there
 _CLASS = {symbol: name for name in CLASSES for symbol in name.split(",")}
 _BLOCK = 14  # characters of an InChIKey's first block: connectivity, without stereochemistry
-
-Pairs: TypeAlias = list[tuple[str, str]]  # what is true, what was said
 
 
 def atoms(answer: Identification, truth: Molecule) -> dict[str, Figure]:

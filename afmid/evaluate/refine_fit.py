@@ -35,7 +35,7 @@ WIDTHS = {  # of the priors
 OF_TIP = ("log_lateral_stiffness", "charge", "quadrupole", "log_radius", "tilt_x", "tilt_y")
 OF_IMAGES = ("log_gain", "offset", "slope")  # what becomes of Δf beyond the simulator
 FAR_FIRST = (0.55, 0.8, 1.0)  # of the images, from the far one on
-HUBER = 3.0  # noises: residuals beyond count linearly
+HUBER = 2.0  # noises: residuals beyond count linearly
 STEP = 0.15  # Å: the longest step of an atom
 FORCE_STEP = 0.1  # Å: heights of the force are no further apart
 ALIGNED = 0.02  # Å: how far an image may be from a height of the force
@@ -43,7 +43,7 @@ MARGIN = 2.5  # Å: what a scan shows further from all atoms is left out
 MOST_ATOMS = 300
 FEWEST = 8  # pixels along an axis
 FLAT = 1e-3  # of Δf's range: less noise than this is not believed
-ENOUGH = 2.0  # of χ²: a smaller gain ends a fit
+ENOUGH = 5.0  # of χ²: a smaller gain ends a fit
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,6 +74,11 @@ class Sample:
     groups: Mapping[str, str]
     sha256: str
 
+    @property
+    def blind(self) -> Scan:
+        """The scan as it is put to a method: without its truth, and without the record of how it was made."""
+        return replace(self.scan, truth=None, source="", meta={})
+
 
 class Suite(ABC):
     """Samples by their number: `len(suite)`, `suite[i]`; `names` of them all, and what the suite itself is called."""

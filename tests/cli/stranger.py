@@ -15,7 +15,7 @@ from afmid.simulate import SimulationOptions
 class Options(BaseModel, extra="forbid"):
     element: str = Field("C", description="element to answer with")
     confidence: float = Field(0.6, ge=0, le=1, description="how sure to be")
-    fault: Literal["none", "bug"] = Field("none", description="what to do wrong")
+    fault: Literal["none", "bug", "peek"] = Field("none", description="what to do wrong")
 
 
 class Brightest:
@@ -30,6 +30,8 @@ class Brightest:
             raise DataError(f"{self.name} needs 100 pixels, the scan has {image.size}; scan a wider window")
         if options.fault == "bug":
             raise ZeroDivisionError("a bug")
+        if options.fault == "peek" and (scan.truth or scan.meta or scan.source):
+            raise DataError(f"{self.name} has seen the truth")
         i, j = np.unravel_index(image.argmax(), image.shape)
         atom = Atom(options.element, float(scan.x[i]), float(scan.y[j]), 0.0, options.confidence)
         return Identification(

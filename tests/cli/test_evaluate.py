@@ -46,7 +46,7 @@ def test_several_methods_stand_side_by_side(afmid, stranger, scans: Path) -> Non
     done = afmid("evaluate", scans, *MISSING, "-m", "brightest, mapper", *CPU, **stranger)
     *_, heads, row = done.stdout.decode().splitlines()
     assert heads.split() == ["figure", "brightest", "mapper"]
-    assert row.split(maxsplit=1)[1].split("  ") == ["11 n=2", "12 n=2"]
+    assert row.split() == ["missing_atoms", "11", "n=2", "12", "n=2"]
 
 
 def test_json_is_a_header_and_one_record_for_each_scan_that_can_be_read_back(
@@ -61,6 +61,11 @@ def test_json_is_a_header_and_one_record_for_each_scan_that_can_be_read_back(
     assert records[0]["figures"]["missing_atoms"] == 11
     (tmp_path / "out.jsonl").write_bytes(done.stdout)
     assert len(read_evaluation(tmp_path / "out.jsonl").records) == 2
+
+
+def test_a_method_does_not_see_what_it_is_judged_by(afmid, stranger, scans: Path) -> None:
+    done = afmid("evaluate", scans, *MISSING, "-m", "brightest", "--set", "fault=peek", *CPU, **stranger)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_csv_is_printed_too(afmid, stranger, scans: Path) -> None:
@@ -95,8 +100,10 @@ def test_two_runs_are_compared(afmid, stranger, runs: list[Path]) -> None:
     assert title == f"A {first}, B {second}: 2 in both; differences with their 95 % intervals"
     assert heads.split() == ["figure", "A", "B", "B", "−", "A", "n"]
     assert any(row.split() == ["missing_atoms", "11", "11", "+0", "2"] for row in rows)
-    done = afmid("evaluate", "--compare", *runs, "--json", **stranger)
-    assert done.returncode == 2
+    for other in (["--json"], ["--by", "atoms"], ["--limit", "1"], ["--metrics", "atoms"], ["-m", "brightest"]):
+        done = afmid("evaluate", "--compare", *runs, *other, **stranger)
+        assert done.returncode == 2
+        assert b"--compare takes two files of records" in done.stderr
 
 
 def test_runs_of_different_versions_are_compared_with_a_warning(afmid, runs: list[Path], tmp_path: Path) -> None:

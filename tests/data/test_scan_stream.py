@@ -112,6 +112,15 @@ def test_a_part_of_the_molecules_can_be_taken_across_sources(listed: Path, simul
             assert np.array_equal(scan.truth.positions, other.truth.positions)
 
 
+def test_scans_of_molecules_that_experiments_have_shown_are_kept_from_training(tmp_path: Path, simulator) -> None:
+    pentacene = "c1ccc2cc3cc4cc5ccccc5cc4cc3cc2c1"
+    (tmp_path / "list.smi").write_text(pentacene)
+    sources = open_sources([str(tmp_path / "list.smi")])
+    ((_, scan),) = ScanStream(sources, {"": SMALL}, simulator, record={"engine": "torch"}).scans()
+    assert split_of(chem.inchikey(pentacene)) == "train"
+    assert scan.meta["sample"]["split"] == "test"
+
+
 def test_the_record_names_the_split_that_a_pack_would_have(listed: Path, simulator) -> None:
     scans = dict(ScanStream(open_sources([str(listed)]), {"": SMALL}, simulator, record={"engine": "torch"}).scans())
     methanol = scans["list-000004"].meta

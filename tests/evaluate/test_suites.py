@@ -151,6 +151,16 @@ def test_stored_scans_are_a_suite_and_tell_their_source(tmp_path):
     assert len(stored_suite([str(tmp_path)], limit=1)) == 1
 
 
+def test_a_method_sees_neither_the_truth_nor_how_the_scan_was_made(small):
+    sample = small[0]
+    assert sample.scan.meta["tip"]
+    assert sample.scan.source
+    blind = sample.blind
+    assert (blind.truth, blind.source, blind.meta) == (None, "", {})
+    assert_array_equal(blind.df, sample.scan.df)
+    assert (blind.tip, blind.amplitude, blind.f0) == (sample.scan.tip, sample.scan.amplitude, sample.scan.f0)
+
+
 def test_names_of_stored_scans_can_be_printed_and_written_whatever_they_are(tmp_path):
     (tmp_path / "a\udcff").mkdir()
     made = {"sample": {"source": "x\ud800" * 100}}
