@@ -24,12 +24,14 @@ lint: $(VENV)/developer
 scores: $(VENV)/installed
 	$(BIN)/afmid evaluate --suite afm-named
 
-# How fast simulation, beside ppafm, and training are: writes the tables of docs/reference/benchmarks.md. Keep the machine quiet.
+# How fast simulation, beside ppafm, and training are, and how well refinement works: writes the tables of the docs. Keep
+# the machine quiet.
 benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/simulate.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/scaling.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/gradient.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/training.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/refine.py --page docs/explanation/refinement.md
 
 $(VENV)/installed: $(SOURCES)
 	@echo "installing afmid into $(VENV); the first time takes a few minutes"

@@ -33,3 +33,10 @@ def test_training_is_measured():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| train descriptor, 2 steps for each scan |" in done.stdout
+
+
+def test_refinement_is_measured():
+    command = [sys.executable, BENCHMARKS / "refine.py", "--cases", "BCB", "--seeds", "1", "--pixels", "800"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| BCB" in done.stdout

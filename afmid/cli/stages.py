@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 Stage = Callable[["Identification", "Scan", Callable[[str], None]], "Identification"]
 
 NAMES = ("candidates", "refine")  # of the stages, by which --set sets their options
-SELF = "self"  # in place of a library: the answer's own molecule
+SELF, OPEN = "self", "sim-open"  # in place of a library: the answer's own molecule, and those of that suite
 
 Candidates = Annotated[
     str | None,
     typer.Option(
-        "--candidates", metavar="LIB", help="rank molecules: a pack, a list of SMILES, or self, the answer's own"
+        "--candidates",
+        metavar="LIB",
+        help="rank molecules: a pack, a list of SMILES, sim-open (those of that suite), or self (the answer's own)",
     ),
 ]
 Refine = Annotated[bool, typer.Option("--refine", help="move the atoms until their simulation reproduces the scan")]
@@ -55,7 +57,7 @@ class Stages:
             DataError: the library is not there.
             UsageError: a method gives nothing that could be refined.
         """
-        if self.library and self.library != SELF:
+        if self.library and self.library not in (SELF, OPEN):
             check_inputs([self.library])
         for method in chosen:
             if self.refining and self.library in (None, SELF) and method.gives and "elements" not in method.gives:
@@ -103,7 +105,10 @@ class Stages:
 
 def _library(path: str) -> "MoleculePack":
     from afmid.evaluate.library import open_library
+    from afmid.evaluate.suites import open_molecules
 
+    if path == OPEN:
+        return open_molecules()
     with working() as say, few_warnings():
         return open_library(path, cores(), lambda done, total: say(f"candidates: {done} of {total} prepared"))
 

@@ -39,7 +39,6 @@ SETTLED = 16  # of those in the scan's frame, whose images are larger
 LEAN, WAYS = 8.0, 6  # degrees by which molecules that lie flat lean, besides not at all, and to how many ways
 STEP = 0.2  # Å between heights of the force in the search
 FEW, MANY = 3, 10  # images that are compared, at first and in the end
-NARROWED = 5  # the share 1/5 of the shortlist is settled again, with the tip
 
 
 class CandidateOptions(BaseModel, extra="forbid", frozen=True):
@@ -52,8 +51,9 @@ class CandidateOptions(BaseModel, extra="forbid", frozen=True):
     directions: int = Field(300, ge=2, le=5000, description="even directions of view that the poses are chosen from")
     turns: int = Field(24, ge=4, le=360, description="turns in the plane")
     pixel: float = Field(0.6, ge=0.1, le=2, description="pixel of the search, Å")
-    shortlist: int = Field(200, ge=1, le=10_000, description="candidates that are settled after the search")
+    shortlist: int = Field(1000, ge=1, le=100_000, description="candidates that are settled after the search")
     starts: int = Field(3, ge=1, le=20, description="poses of each of them that are settled")
+    finalists: int = Field(100, ge=1, le=10_000, description="candidates that are settled again, with the tip")
     fine_pixel: float = Field(0.25, ge=0.05, le=2, description="pixel of the fit, Å")
     most: int = Field(5000, ge=1, description="simulate so many candidates, the likeliest by what the answer says")
     graph_weight: float = Field(0.1, ge=0, le=10, description="weight of the fingerprints' similarity beside the fit")
@@ -125,13 +125,13 @@ def rank(
     likely = np.argsort(-bonus, kind="stable")[: options.most if bonus.any() else None]
 
     poses = _lowered(_poses(pack, _simulated(pack, likely), options), pack, rough)
-    poses = _searched(poses, pack, scan, rough, options, partial(_tell, progress, 0.0, 0.6))
+    poses = _searched(poses, pack, scan, rough, options, partial(_tell, progress, 0.0, 0.5))
     owners = pack.molecule_index[poses.conformers]
     kept = _best(owners, poses.scores + bonus[owners], options.shortlist, options.starts)
     owners, molecules = owners[kept], poses.taken(kept).molecules(pack)
-    found = _settled(molecules, scan, rough, options.pixel, 4, False, partial(_tell, progress, 0.6, 0.2))
+    found = _settled(molecules, scan, rough, options.pixel, 4, False, partial(_tell, progress, 0.5, 0.3))
     for begin, count, each, pixel in (
-        (0.8, max(options.shortlist // NARROWED, options.top), 2, options.pixel),
+        (0.8, max(options.finalists, options.top), 2, options.pixel),
         (0.9, options.top + 2, 1, options.fine_pixel),
     ):
         kept = _best(owners, found.scores + bonus[owners], count, each)

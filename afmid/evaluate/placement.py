@@ -182,7 +182,8 @@ class Matcher:
         """Return the best match of each template (B, P, P, C), float32, whose edges are taken as its background."""
         edge = torch.cat([templates[:, [0, -1]].flatten(1, 2), templates[:, :, [0, -1]].flatten(1, 2)], 1).mean(1)
         templates = templates - edge[:, None, None]
-        variance = (templates**2).sum((1, 2)) - templates.sum((1, 2)) ** 2 / self.within  # (B, C)
+        area = max(self.within, templates[0, ..., 0].numel())
+        variance = (templates**2).sum((1, 2)) - templates.sum((1, 2)) ** 2 / area  # (B, C)
         scale = variance.sum(1).clamp_min(1e-30).rsqrt()
         best, where = [], []
         spectra = torch.fft.rfft2(templates.movedim(3, 1), s=(self.size, self.size)).conj()

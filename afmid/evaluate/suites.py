@@ -225,7 +225,7 @@ def open_suite(name: str, data: Path | None = None, limit: int | None = None, de
         raise UsageError(f"{name} brings its own molecules; with --data take sim-test")
     if name == "afm-named":
         return _named_suite(limit, device)
-    pack = _shipped_pack() if data is None else read_pack(data)
+    pack = open_molecules() if data is None else read_pack(data)
     pool = np.arange(len(pack)) if data is None else _real_ones(pack, data)
     count = min({"sim-small": 50, "robust": 25}.get(name, 500), limit or 500)
     names = [f"{name}/{i:03d}" for i in range(count)]
@@ -243,7 +243,8 @@ def stored_suite(paths: Sequence[str], limit: int | None = None) -> Suite:
     return StoredSuite(f"{paths[0]}{others}", open_scans(paths), limit)
 
 
-def _shipped_pack() -> MoleculePack:
+def open_molecules() -> MoleculePack:
+    """Return the molecules of sim-open."""
     with as_file(files("afmid.evaluate").joinpath("sim-open.npz")) as path:
         return read_pack(path)
 

@@ -92,7 +92,7 @@ class _Case:
 def evaluation_page(evaluation: Evaluation) -> str:
     """Return the page of an evaluation. It has no scripts."""
     methods = evaluation.methods
-    summaries = [summarise(evaluation.figures(method)) for method in methods]
+    summaries = [_summaries(evaluation, method) for method in methods]
     names = list(dict.fromkeys(name for summary in summaries for name in summary))
     headline = [name for name in evaluation.header.headline if name in names] or names[:IN_GROUPS]
     return document(
@@ -213,13 +213,23 @@ def _by_bins(evaluation: Evaluation, kind: str, headline: Sequence[str]) -> Iter
         return
     shown = headline[:IN_GROUPS]
     found = [
-        [summarise(_only(evaluation.figures(method, **{kind: name}), shown)) for name in bins]
+        [_summaries(evaluation, method, shown, **{kind: name}) for name in bins]
         for method in evaluation.methods
     ]
     for name in shown:
         rows = [[summaries.get(name) for summaries in row] for row in found]
         if plot := binned(_titled(name), kind, bins, rows):
             yield plot
+
+
+def _summaries(
+    evaluation: Evaluation, method: str, shown: Sequence[str] | None = None, **groups: str
+) -> dict[str, Summary]:
+    """Return the summaries of a method's figures, or of those that are shown, over the scans of some groups."""
+    figures = evaluation.figures(method, **groups)
+    return summarise(
+        figures if shown is None else _only(figures, shown), molecules=evaluation.molecules(method, **groups)
+    )
 
 
 def _kinds(evaluation: Evaluation) -> list[str]:
@@ -233,10 +243,9 @@ def _tables(evaluation: Evaluation, kind: str, headline: Sequence[str]) -> Itera
     for method in evaluation.methods:
         rows = []
         for name in evaluation.groups(kind):
-            figures = evaluation.figures(method, **{kind: name})
-            found = summarise(_only(figures, shown))
+            found = _summaries(evaluation, method, shown, **{kind: name})
             cells = [_cell(found.get(figure)) for figure in shown]
-            rows.append((line(name, 60), len(figures), cells))
+            rows.append((line(name, 60), len(evaluation.of(method, **{kind: name})), cells))
         yield _Table(line(method, 40), [_titled(name) for name in shown], rows)
 
 

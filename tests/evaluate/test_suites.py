@@ -8,7 +8,7 @@ from afmid.data.pack import concatenate, write_pack
 from afmid.data.prepare import split_of
 from afmid.errors import DataError, UsageError
 from afmid.evaluate.perturbations import NONE, PERTURBATIONS
-from afmid.evaluate.suites import BATCH, SIZES, SUITES, Suite, _shipped_pack, open_suite, stored_suite
+from afmid.evaluate.suites import BATCH, SIZES, SUITES, Suite, open_molecules, open_suite, stored_suite
 from afmid.io import write_scan
 from afmid.molecule import Molecule
 from afmid.scan import Scan
@@ -35,13 +35,13 @@ def small(pack) -> Suite:
 
 
 def test_nobody_who_prepares_a_list_trains_on_the_molecules_that_come_with_afmid():
-    pack = _shipped_pack()
+    pack = open_molecules()
     assert {split_of(inchikey(smiles)) for smiles in pack.smiles} == {"test"}
     assert set(pack.split) == {"test"}
 
 
 def test_the_molecules_that_come_with_afmid_are_its_own_and_suffice():
-    pack = _shipped_pack()
+    pack = open_molecules()
     assert all(source in ("curated", "afm") or source.startswith("enum-") for source in pack.source)
     assert len(set(pack.smiles)) == len(pack) >= 500
     assert pack.pressed.sum() >= 250
