@@ -87,8 +87,8 @@ class Identification:
         meta: JSON-able record of how the answer was made: options, steps, notes.
 
     Raises:
-        DataError: where a map does not lie on x and y, a bond joins no atoms, a confidence leaves 0–1, or a number is
-            not finite.
+        DataError: where x or y do not ascend, a map does not lie on them, a bond joins no atoms, a confidence leaves
+            0–1, or a number is not finite.
     """
 
     method: str
@@ -112,6 +112,9 @@ class Identification:
             if image.values.shape != shape:
                 raise DataError(f"map {name!r} has shape {image.values.shape}, the scan {shape}")
         self._check_finite()
+        for name, axis in (("x", self.x), ("y", self.y)):
+            if not (len(axis) and (np.diff(axis) > 0).all()):
+                raise DataError(f"the answer's {name} must hold pixels, and ascend")
         for confidence in [item.confidence for items in (self.atoms, self.bonds) for item in items]:
             if not 0 <= confidence <= 1:
                 raise DataError(f"a confidence lies in 0–1, not {confidence}")

@@ -16,6 +16,26 @@ def test_what_a_method_does_not_produce_is_empty():
     assert not any((nothing.atoms, nothing.bonds, nothing.maps, nothing.candidates))
 
 
+def test_the_molecule_is_that_of_the_atoms_else_the_best_candidate_that_is_placed():
+    atoms = (Atom("O", 1, 2, 0, 0.9), Atom("C", 2, 2, -0.5, 0.8))
+    molecule = answer(atoms=atoms, bonds=(Bond(0, 1, 2.0, 0.7),), smiles="C=O").molecule
+    assert (molecule.symbols, molecule.smiles) == (["O", "C"], "C=O")
+    assert molecule.positions.tolist() == [[1, 2, 0], [2, 2, -0.5]]
+    assert (molecule.bonds.tolist(), molecule.orders.tolist()) == ([[0, 1]], [2])
+    assert not molecule.charges.any()
+    candidates = (Candidate("C", "", "CH4", 2.0), Candidate("C=O", "", "CH2O", 1.0, molecule=molecule))
+    assert answer(atoms=ATOMS, candidates=candidates).molecule is molecule
+    assert answer(atoms=ATOMS).molecule is answer().molecule is None
+    with pytest.raises(DataError, match="the element 'Qq', which does not exist"):
+        _ = answer(atoms=(Atom("Qq", 0, 0, 0, 1),)).molecule
+
+
+@pytest.mark.parametrize("axis", [[], [3.0, 2.0], [1.0, 1.0]])
+def test_axes_hold_pixels_and_ascend(axis):
+    with pytest.raises(DataError, match="the answer's y must hold pixels, and ascend"):
+        Identification("test", "1", np.arange(4.0), np.array(axis))
+
+
 def test_maps_stand_on_the_scans_pixels():
     assert answer(maps={"disks": Map(np.zeros((4, 3), np.float32), "Å")}).maps["disks"].unit == "Å"
     with pytest.raises(DataError, match=r"map 'disks' has shape \(3, 4\), the scan \(4, 3\)"):

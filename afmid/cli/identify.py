@@ -1,9 +1,9 @@
 """`afmid identify`: scans to answers."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -198,3 +198,18 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
         yield f"map {name}", f"{image.values.min():.2f} to {image.values.max():.2f}{unit}"
     if answer.fit is not None:
         yield "fit", f"{answer.fit:.3f} (correlation of the answer, simulated again, with the scan)"
+    if "refinement" in answer.meta:
+        yield "refined", "; ".join(_refinement(answer.meta["refinement"]))
+
+
+def _refinement(record: Mapping[str, Any]) -> Iterator[str]:
+    yield f"fit {record['fit_before']:.3f} before"
+    yield f"{record['rms_after_hz']:.2g} Hz of {record['rms_before_hz']:.2g} left"
+    if not record["converged"]:
+        yield "not come to rest: trust it less, or give more iterations, --set refine.iterations=N"
+    if lost := sum(not atom["supported"] for atom in record["atoms"]):
+        yield f"{lost} of {len(record['atoms'])} atoms not supported by the scan"
+    for swap in record["swaps"]:
+        if swap["adopted"]:
+            changes = ", ".join(f"{c['from']} {c['atom'] + 1} is {c['to']}" for c in swap["changes"])
+            yield f"{changes}, with a probability of {swap['probability']:.3f}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,12 +16,14 @@ from afmid.plugins import parse_options
 if TYPE_CHECKING:
     from afmid.data.pack import MoleculePack
     from afmid.identification import Identification
+    from afmid.offers import Simulator
     from afmid.scan import Scan
 
 Stage = Callable[["Identification", "Scan", Callable[[str], None]], "Identification"]
 
 NAMES = ("candidates", "refine")  # of the stages, by which --set sets their options
 SELF, OPEN = "self", "sim-open"  # in place of a library: the answer's own molecule, and those of that suite
+WORSE = 0.01  # by which a fit may fall: single pixels, at which the probe snaps, may do that
 
 Candidates = Annotated[
     str | None,
@@ -79,25 +82,24 @@ class Stages:
 
     def load(self, device: str) -> "Callable[[Identification, Scan], Identification]":
         """Load the library and an engine, where they are needed, and return what follows an answer."""
-        follow: list[Stage] = []
+        follow: list[tuple[str, Stage]] = []
         if self.library:
-            from afmid.evaluate.candidates import rank
             from afmid.simulate import load_engine
 
             library = None if self.library == SELF else _library(self.library)
             _, simulator = load_engine(device=device)
-            follow.append(
-                lambda answer, scan, say: rank(
-                    answer, scan, library, simulator, self.ranking, lambda share: say(f"candidates: {share:.0%}")
-                )
-            )
+            ranked = partial(_ranked, library=library, simulator=simulator, options=self.ranking)
+            follow.append(("ranked", ranked))
         if self.refining:
-            follow.append(lambda answer, scan, say: _refined(answer, scan, self.refining, say))
+            follow.append(("refined", partial(_refined, options=self.refining)))
 
         def after(answer: "Identification", scan: "Scan") -> "Identification":
             with working() as say:
-                for stage in follow:
-                    answer = stage(answer, scan, say)
+                for done, stage in follow:
+                    try:
+                        answer = stage(answer, scan, say)
+                    except DataError as error:  # the answer stands all the same
+                        note(f"warning: not {done}: {error}")
             return answer
 
         return after
@@ -113,14 +115,45 @@ def _library(path: str) -> "MoleculePack":
         return open_library(path, cores(), lambda done, total: say(f"candidates: {done} of {total} prepared"))
 
 
-def _refined(answer: "Identification", scan: "Scan", options: Any, say: Callable[[str], None]) -> "Identification":
-    from afmid.evaluate.refine import molecule_of, refine, refined
+def _ranked(
+    answer: "Identification",
+    scan: "Scan",
+    say: Callable[[str], None],
+    library: "MoleculePack | None",
+    simulator: "Simulator",
+    options: Any,
+) -> "Identification":
+    """Rank candidates.
 
-    try:
-        return refined(answer, refine(scan, molecule_of(answer), options, say))
-    except DataError as error:  # the answer stands all the same
-        note(f"warning: not refined: {error}")
-        return answer
+    Raises:
+        DataError: there are none, or none that can be simulated.
+    """
+    from afmid.evaluate.candidates import rank
+
+    if library is None and not answer.smiles:
+        raise DataError("the answer has no molecule of its own; give some to choose from: --candidates LIB")
+    return rank(answer, scan, library, simulator, options, lambda share: say(f"candidates: {share:.0%}"))
+
+
+def _refined(answer: "Identification", scan: "Scan", say: Callable[[str], None], options: Any) -> "Identification":
+    """Refine an answer.
+
+    Raises:
+        DataError: it cannot be refined, or fits less well afterwards.
+    """
+    from afmid.evaluate.refine import refine, refined
+
+    molecule = answer.molecule
+    if molecule is None:
+        what = "atoms without elements" if answer.atoms else "no atoms"
+        raise DataError(
+            f"the answer of {answer.method} has {what}; give molecules to choose from (--candidates) or take another "
+            "--method"
+        )
+    found = refine(scan, molecule, options, say)
+    if found.fit_after < found.fit_before - WORSE:
+        raise DataError(f"the fit fell from {found.fit_before:.3f} to {found.fit_after:.3f}")
+    return refined(answer, found)
 
 
 def split_settings(settings: Iterable[str] | None) -> tuple[list[str], list[str]]:

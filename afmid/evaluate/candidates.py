@@ -6,6 +6,7 @@ the best ones are settled in the scan's frame. What a method has said of the mol
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ Array = NDArray[np.float64]
 
 MARGIN = 2.0  # Å: how far beyond its atoms' centres a molecule is searched for
 PATCH = 3.0  # Å: by which the widths of simulated patches differ
+WIDEST = 80.0  # Å: of a scan
 BLOCK = 256  # poses that are simulated together
 SETTLED = 16  # of those in the scan's frame, whose images are larger
 LEAN, WAYS = 8.0, 6  # degrees by which molecules that lie flat lean, besides not at all, and to how many ways
@@ -111,8 +113,11 @@ def rank(
         progress: called now and then with the share of the work that is done, 0–1.
 
     Raises:
-        DataError: the scan holds no Δf or has a tip that is not known, or no candidate can be simulated.
+        DataError: the scan holds no Δf, has a tip that is not known, or is too wide, or no candidate can be simulated.
     """
+    width = max(float(np.ptp(scan.x)), float(np.ptp(scan.y)))
+    if width > WIDEST:
+        raise DataError(f"the scan is {width:.0f} Å wide, and candidates are searched in {WIDEST:.0f}; crop it")
     if library is None and not answer.smiles:
         return answer
     pack = _own(str(answer.smiles)) if library is None else library
@@ -176,12 +181,12 @@ def _own(smiles: str) -> MoleculePack:
 
 def _said(answer: Identification, pack: MoleculePack) -> dict[str, Array]:
     """Return how like each molecule of a library (M,) is to what the answer says of it, 0–1, by what that is."""
-    said: dict[str, Array] = {}
-    if answer.smiles:
-        said["graph"] = chem.tanimoto(answer.smiles, pack.smiles)
-        counts = chem.composition(answer.smiles)
-    else:
-        counts = Counter(SYMBOLS.index(atom.element) for atom in answer.atoms if atom.element)
+    try:
+        said = {"graph": chem.tanimoto(answer.smiles or "", pack.smiles)}
+        counts = chem.composition(answer.smiles or "")
+    except DataError:  # there is none, or it is no molecule
+        said = {}
+        counts = Counter(SYMBOLS.index(atom.element) for atom in answer.atoms if atom.element in SYMBOLS)
     if counts:
         first = np.unique(pack.molecule_index, return_index=True)[1]
         sizes = np.diff(pack.atom_offsets)
@@ -356,8 +361,9 @@ def _molecule(molecules: Molecules, index: int, smiles: str) -> Molecule:
 
 
 def _candidate(score: float, scores: Mapping[str, float], molecule: Molecule) -> Candidate:
-    try:
+    """Return a candidate; of a molecule without a SMILES, as xyz files bring it, its names are empty."""
+    inchikey, formula = "", ""
+    with suppress(DataError):
+        formula = chem.formula(molecule.smiles)
         inchikey = chem.inchikey(molecule.smiles)
-    except DataError:
-        inchikey = ""
-    return Candidate(molecule.smiles, inchikey, chem.formula(molecule.smiles), score, scores, molecule)
+    return Candidate(molecule.smiles, inchikey, formula, score, scores, molecule)

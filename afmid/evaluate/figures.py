@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from afmid.checks import finite
 from afmid.errors import DataError, PluginError
 
+FEWEST = 5  # molecules that tell a spread
 RESAMPLES = 2000  # of the bootstrap: the ends of a 95 % interval then rest on 50 resamples each
 MAX_VALUES = 100_000  # in one figure of a file; a scan has some hundred atoms
 EDGES = np.linspace(0, 1, 11)  # of the bins of confidence; each holds its upper edge
@@ -114,7 +115,7 @@ class Summary:
     Attributes:
         value: of all scans together.
         n: how many scans have the figure.
-        low, high: ends of the value's 95 % interval; None for a single molecule, which tells no spread.
+        low, high: ends of the value's 95 % interval; None for fewer than FEWEST molecules, which tell no spread.
     """
 
     value: float
@@ -130,7 +131,7 @@ class Difference:
     Attributes:
         a, b: the figure in the first and in the second run, over the scans that have it in both.
         n: how many those are.
-        low, high: ends of the 95 % interval of b − a; None for a single molecule.
+        low, high: ends of the 95 % interval of b − a; None for fewer than FEWEST molecules.
     """
 
     a: float
@@ -425,7 +426,7 @@ def _ends(
         seed: of the draws.
     """
     n = int(clusters.max()) + 1
-    if n < 2:
+    if n < FEWEST:
         return dict.fromkeys(pool(np.ones((1, len(clusters)))), (None, None))
     rng = np.random.default_rng(seed)
     rows = max(_CELLS // max(len(clusters), size), 1)

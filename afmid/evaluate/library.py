@@ -1,5 +1,6 @@
 """Where candidates come from: a molecule pack, or a list of molecules that is prepared at once."""
 
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,9 @@ from afmid.errors import DataError
 from afmid.io import npz
 from afmid.io.stream import opened
 
+log = logging.getLogger(__name__)
+
+MOST_TOLD = 5  # rows that are left out
 CONFORMERS = 2  # of each molecule of a list, about half of them pressed
 
 
@@ -41,6 +45,10 @@ def open_library(
         raise DataError(f"{path}: {error}") from error
     if pack is None:
         raise AssertionError("the last progress brings the pack")
+    if failures := step.failures:
+        some = "; ".join(f"row {failure.row}: {failure.reason}" for failure in failures[:MOST_TOLD])
+        more = f"; and {len(failures) - MOST_TOLD} more" * (len(failures) > MOST_TOLD)
+        log.warning("%s: left out %d of %d rows: %s%s", path, len(failures), len(rows), some, more)
     return pack
 
 

@@ -240,7 +240,7 @@ def settle(bench: Bench, scan: Scan, molecules: Molecules, pixel: float, rounds:
         stacks = bench.images(Molecules._make(columns), x, y, np.concatenate([each.tips for each in varied])).numpy()
         stacks = _centred(stacks).reshape(len(varied), count, -1)
         norms = np.maximum(np.linalg.norm(stacks[0], axis=-1), 1e-30)
-        trial = trial._replace(scores=stacks[0] @ target / norms)
+        trial = trial._replace(scores=np.minimum(stacks[0] @ target / norms, 1.0))
         better = trial.scores > best.scores
         best = _where(better, trial, best)
         if not left:

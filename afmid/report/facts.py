@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from afmid.report.text import line
@@ -44,8 +45,8 @@ def label(key: str) -> tuple[str, str]:
 
 def number(value: float) -> str:
     """Return a number in as many digits as tell something."""
-    if isinstance(value, int) and abs(value) < 1e15:
-        text = f"{value:,d}"
+    if isinstance(value, int):
+        text = f"{value:,d}" if abs(value) < 1e15 else f"{Decimal(value).normalize():.7g}"
     else:
         text = f"{value:.4g}" if abs(value) < 1e3 else f"{value:.7g}"
     return text.replace(",", "\N{THIN SPACE}").replace("-", "−")
@@ -57,8 +58,8 @@ def signed(value: float, digits: int = 2) -> str:
     return text.replace("-", "−") if float(text) else text.lstrip("-")
 
 
-def plain(value: Any) -> str:
-    """Return a value of JSON in words."""
+def plain(value: Any, depth: int = DEEPEST) -> str:
+    """Return a value of JSON in words, lists in lists to so many levels."""
     match value:
         case bool():
             return "yes" if value else "no"
@@ -67,13 +68,16 @@ def plain(value: Any) -> str:
         case str():
             return value
         case list() | tuple():
-            return ", ".join(map(plain, value))
+            return ", ".join(plain(item, depth - 1) for item in value) if depth else "…"
+        case dict():
+            return "…"
     return line(value)
 
 
 def _uncertain(value: Any, sigma: Any) -> str:
     """Return a value with its standard deviation, both to the second digit of this."""
-    if not (isinstance(value, int | float) and isinstance(sigma, int | float) and 1e-12 < sigma < 1e12):
+    known = isinstance(value, int | float) and isinstance(sigma, int | float)
+    if not (known and 1e-12 < sigma < 1e12 and abs(value) < 1e15):
         return f"{plain(value)} ± {plain(sigma)}"
     digits = max(0, 1 - math.floor(math.log10(sigma)))
     return f"{signed(value, digits)} ± {sigma:.{digits}f}"

@@ -170,17 +170,20 @@ class TorchSimulator:
         batch = scenes(at)
         law, pixels, z = _Law.of(batch, weights), batch.pixels(), batch.z - batch.springs()[5, :, None]
         by_row = torch.func.jacrev(lambda given: rows((made := scenes(given)).atoms(), made.springs()))(at)
-        share, parts = max(1, self._share(batch) // z.shape[1]), []
+        share, begin = max(1, self._share(batch) // z.shape[1]), 0
+        images = z.shape[1] - np.size(weights) + 1
+        values = z.new_empty(len(batch), pixels.shape[-1], images)
+        derivatives = z.new_empty(*values.shape, len(at))  # large: there is to be no second one
         for lateral in torch.split(pixels, self._share(batch), dim=-1):
             fz, _, u, t = self._descend(law, lateral, z, tangents=True)
             whole = (base_positions(lateral, z), u, t, fz)
             for base, at_u, at_t, force in zip(*(torch.split(part, share, dim=-2) for part in whole), strict=True):
                 columns = force_columns(law.atoms, law.springs, base, at_u, at_t)
-                values, columns = (weighted(part, np.asarray(weights, np.float64)) for part in (force, columns))
-                derivatives = columns.flatten(2).transpose(1, 2) @ by_row
-                parts.append((values, derivatives.reshape(*values.shape, len(at))))
-        values, derivatives = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        shape = (len(batch), *batch.shape[:2], values.shape[-1])
+                df, columns = (weighted(part, np.asarray(weights, np.float64)) for part in (force, columns))
+                done = slice(begin, begin := begin + df.shape[1])
+                values[:, done] = df
+                derivatives[:, done] = (columns.flatten(2).transpose(1, 2) @ by_row).reshape(*df.shape, len(at))
+        shape = (len(batch), *batch.shape[:2], images)
         return values.reshape(shape), derivatives.reshape(*shape, len(at))
 
     def _share(self, batch: Batch) -> int:

@@ -1,12 +1,18 @@
 """`afmid identify` and `afmid evaluate` with --candidates and --refine: what follows a method's answer."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from afmid.io import read_molecule, read_scan
+from afmid.cli.identify import _summary
+from afmid.cli.stages import _refined
+from afmid.errors import DataError
+from afmid.evaluate.refine import RefineOptions, refine
+from afmid.identification import Atom, Identification
+from afmid.io import read_molecule, read_scan, write_scan
 from afmid.molecule import Molecule
 
 CPU = ("--device", "cpu")
@@ -51,7 +57,58 @@ def test_candidates_are_ranked_placed_and_refined(afmid, stranger, place: Path) 
     assert farthest(moved, truth) < 0.05
     assert (place / "refined" / "report.html").stat().st_size > 100_000
     assert not (place / "refined" / "atoms.xyz").exists()  # silent found none
-    assert "C6H5Cl" in refined.stdout.decode()
+    words = refined.stdout.decode()
+    assert "C6H5Cl" in words
+    assert f"fit {after['meta']['refinement']['fit_before']:.3f} before; " in words
+
+
+def test_what_refinement_says_is_said_in_words() -> None:
+    record = {
+        "fit_before": 0.5, "rms_before_hz": 1.0, "rms_after_hz": 0.25, "converged": False,
+        "atoms": [{"supported": True}, {"supported": False}],
+        "swaps": [
+            {"adopted": True, "probability": 0.97, "changes": [{"atom": 1, "from": "Cl", "to": "Br"}]},
+            {"adopted": False, "probability": 0.03, "changes": [{"atom": 0, "from": "O", "to": "S"}]},
+        ],
+    }  # fmt: skip
+    answer = Identification("m", "1", np.arange(2.0), np.arange(2.0), meta={"refinement": record})
+    (words,) = [value for name, value in _summary(answer) if name == "refined"]
+    assert words.split("; ") == [
+        "fit 0.500 before", "0.25 Hz of 1 left",
+        "not come to rest: trust it less, or give more iterations, --set refine.iterations=N",
+        "1 of 2 atoms not supported by the scan", "Cl 2 is Br, with a probability of 0.970",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "arguments", "words"),
+    [
+        ({"tip": "Cu"}, ("--candidates", "library.smi"), "not ranked: scan: no tip 'Cu'; there are: CO, Xe, Cl"),
+        ({"tip": "Cu"}, ("--refine",), "not refined: no tip 'Cu'; there are: CO, Xe, Cl"),
+        ({}, ("--candidates", "self"), "not ranked: the answer has no molecule of its own"),
+    ],
+)
+def test_an_answer_is_kept_that_cannot_be_ranked_or_refined(
+    afmid, stranger, place: Path, tmp_path: Path, fault, arguments, words
+) -> None:
+    write_scan(replace(read_scan(place / "scan.npz"), source="scan", meta={}, **fault), tmp_path / "scan.npz")
+    given = (tmp_path / "scan.npz", "-m", "brightest", *arguments, "--json", *CPU)
+    done = afmid("identify", *given, cwd=place, **stranger)
+    assert done.returncode == 0, done.stderr
+    (answer,) = map(json.loads, done.stdout.splitlines())
+    assert (len(answer["atoms"]), answer["candidates"]) == (1, [])
+    assert f"warning: {words}" in done.stderr.decode()
+
+
+def test_a_refinement_after_which_the_answer_fits_worse_is_not_taken(place: Path, monkeypatch) -> None:
+    scan = read_scan(place / "scan.npz")
+    atoms = (Atom("C", 0.0, 0.0, 0.0, 0.9),)
+    answer = Identification("m", "1", scan.x, scan.y, atoms=atoms)
+    found = refine(scan, answer.molecule, RefineOptions(iterations=1, swaps=False))
+    worse = replace(found, fit_before=0.9, fit_after=0.8)
+    monkeypatch.setattr("afmid.evaluate.refine.refine", lambda *given: worse)
+    with pytest.raises(DataError, match=r"the fit fell from 0\.900 to 0\.800"):
+        _refined(answer, scan, print, RefineOptions())
 
 
 def test_an_answer_of_no_atoms_is_kept_and_said_not_to_be_refined(afmid, stranger, place: Path) -> None:

@@ -124,6 +124,21 @@ def test_without_a_library_the_answers_own_molecule_is_laid_under_the_tip():
     assert ranked(scan, None).candidates == ()
 
 
+def test_candidates_and_answers_without_a_valid_smiles_are_ranked_all_the_same():
+    scan = scanned(SMILES[0])
+    unnamed = concatenate([[replace(embed(SMILES[0]), smiles="")], [embed(SMILES[1])]], ["", ""], ["", ""], {})
+    best = ranked(scan, unnamed, smiles="][").candidates[0]
+    assert (best.smiles, best.inchikey, best.formula) == ("", "", "")
+    assert 0.99 < best.score == best.scores["fit"] <= 1
+    assert best.scores.keys() == {"fit"}
+
+
+def test_a_scan_too_wide_to_be_searched_is_refused():
+    scan = scanned(SMILES[0])
+    with pytest.raises(DataError, match="the scan is 300 Å wide, and candidates are searched in 80; crop it"):
+        ranked(replace(scan, y=np.linspace(0, 300, 64)))
+
+
 def test_candidates_of_elements_without_parameters_are_left_out():
     krypton = Molecule(np.array([36]), np.zeros((1, 3)), smiles="[Kr]")
     scan = scanned(SMILES[0])

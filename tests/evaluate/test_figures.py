@@ -28,7 +28,7 @@ from afmid.evaluate.figures import (
 )
 
 numbers = st.floats(-100, 100, width=32)
-lists = st.lists(numbers, min_size=2, max_size=40)
+lists = st.lists(numbers, min_size=5, max_size=40)
 shares = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(lambda pair: Share(min(pair), max(pair)))
 samples = st.integers(0, 8).flatmap(lambda n: arrays(float, n, elements=numbers)).map(lambda v: Samples(v, "angstrom"))
 confusions = st.dictionaries(st.tuples(st.text(), st.text()), st.integers(0, 9)).map(Confusion)
@@ -194,20 +194,22 @@ def test_scans_of_one_molecule_are_not_taken_for_independent(values, times):
 
 def test_the_interval_over_molecules_is_that_of_a_plain_loop():
     rng = np.random.default_rng(0)
-    molecules = ["a", "b", "a", "c", "b", "a", "d"]
+    molecules = ["a", "b", "a", "c", "b", "a", "d", "e"]
     items = [rng.random(rng.integers(1, 5)) for _ in molecules]
     summary = summarise([{"x": Samples(item, "")} for item in items], molecules=molecules)["x_mean"]
     means, again = [], np.random.default_rng(0)
-    for drawn in again.integers(4, size=(2000, 4)):
-        scans = [item for d in drawn for name, item in zip(molecules, items, strict=True) if name == "abcd"[d]]
+    for drawn in again.integers(5, size=(2000, 5)):
+        scans = [item for d in drawn for name, item in zip(molecules, items, strict=True) if name == "abcde"[d]]
         means.append(np.concatenate(scans).mean())
     assert (summary.low, summary.high) == pytest.approx(np.percentile(means, [2.5, 97.5]))
 
 
-def test_a_single_molecule_has_no_interval_however_many_its_scans():
-    records = [{"a": 1.0}, {"a": 2.0}]
-    assert summarise(records, molecules=["x", "x"]) == {"a": Summary(1.5, 2, None, None)}
-    assert differences(records, records[::-1], molecules=["x", "x"]) == {"a": Difference(1.5, 1.5, 2, None, None)}
+@pytest.mark.parametrize("molecules", ["xxxxxx", "abcdda"])
+def test_fewer_than_five_molecules_have_no_interval_however_many_their_scans(molecules):
+    records = [{"a": 1.0}, {"a": 2.0}] * 3
+    assert summarise(records, molecules=list(molecules)) == {"a": Summary(1.5, 6, None, None)}
+    assert differences(records, records[::-1], molecules=list(molecules)) == {"a": Difference(1.5, 1.5, 6, None, None)}
+    assert summarise(records, molecules=list("abcdea"))["a"].low is not None
 
 
 def test_resampling_piece_by_piece_changes_nothing(monkeypatch):
@@ -238,7 +240,7 @@ def test_a_shift_common_to_all_scans_has_no_spread(values, shift):
     assert found.n == len(values)
 
 
-@given(runs=st.lists(st.tuples(shares, shares), min_size=2, max_size=12))
+@given(runs=st.lists(st.tuples(shares, shares), min_size=5, max_size=12))
 def test_swapping_the_runs_turns_the_sign(runs):
     a, b = ([{"a": run[i]} for run in runs] for i in (0, 1))
     there, back = differences(a, b), differences(b, a)
@@ -246,17 +248,17 @@ def test_swapping_the_runs_turns_the_sign(runs):
     for name, found in there.items():
         other = back[name]
         assert (found.a, found.b, found.n) == (other.b, other.a, other.n)
-        if found.n > 1:
+        if found.n >= 5:
             assert (found.low, found.high) == pytest.approx((-other.high, -other.low))
 
 
 def test_differences_are_those_of_the_scans_that_have_the_figure_in_both():
-    a = [{"a": Share(1, 2)}, {"a": Share(1, 4)}, {"a": Share(9, 9)}, {}]
-    b = [{"a": Share(2, 2)}, {"a": Share(4, 8)}, {"a": Share(0, 0)}, {"a": Share(9, 9)}]
+    a = [*[{"a": Share(1, 2)}, {"a": Share(1, 4)}] * 20, {"a": Share(9, 9)}, {}]
+    b = [*[{"a": Share(2, 2)}, {"a": Share(4, 8)}] * 20, {"a": Share(0, 0)}, {"a": Share(9, 9)}]
     found = differences(a, b)["a"]
-    assert (found.a, found.b, found.n) == (2 / 6, 6 / 10, 2)
+    assert (found.a, found.b, found.n) == (pytest.approx(2 / 6), pytest.approx(6 / 10), 40)
     assert found.value == pytest.approx(6 / 10 - 2 / 6)
-    assert (found.low, found.high) == pytest.approx((0.25, 0.5), abs=0.03)  # one scan alone, or the other
+    assert 0.25 < found.low < found.value < found.high < 0.5  # those of one kind of scan alone, and of the other
 
 
 def test_pairing_narrows_the_interval():

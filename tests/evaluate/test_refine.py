@@ -13,13 +13,13 @@ from numpy.testing import assert_allclose
 
 from afmid.chem import embed, with_charges
 from afmid.errors import DataError
-from afmid.evaluate.refine import RefineOptions, correlation, molecule_of, refine, refined
-from afmid.evaluate.refine_fit import WIDTHS, Measured, Model, noise_of, tip_of
-from afmid.evaluate.refine_swaps import CERTAIN
+from afmid.evaluate.refine import RefineOptions, correlation, refine, refined
+from afmid.evaluate.refine.fit import FEWEST, MOST_VALUES, WIDTHS, Measured, Model, noise_of, tip_of
+from afmid.evaluate.refine.swaps import CERTAIN
 from afmid.identification import Atom, Bond, Candidate, Identification
 from afmid.molecule import SYMBOLS, Molecule
-from afmid.scan import ABOVE_LAST_IMAGE, Scan
-from afmid.simulate import SimulationOptions, TorchSimulator, simulate
+from afmid.scan import ABOVE_ATOM, ABOVE_LAST_IMAGE, Scan
+from afmid.simulate import TIPS, SimulationOptions, TorchSimulator, simulate
 
 SETTINGS = SimulationOptions(size=12, pixels=48, heights=8, charge=-0.08, quadrupole=-0.05, lateral_stiffness=0.2)
 FEW = RefineOptions(pixels=1200)
@@ -224,32 +224,71 @@ def test_without_free_tip_the_tip_is_held(formaldoxime):
     assert found.rms_after < 1.1 * NOISE
 
 
-def test_atoms_without_elements_need_candidates(formaldoxime):
+def test_where_atoms_have_no_elements_the_best_candidate_takes_the_new_places(formaldoxime):
     scan = scan_of(formaldoxime)
-    bare = answer_of(formaldoxime, scan)
-    bare = replace(bare, atoms=tuple(replace(atom, element=None) for atom in bare.atoms), bonds=())
-    with pytest.raises(DataError, match=r"atoms without elements.*--candidates"):
-        molecule_of(bare)
-    with pytest.raises(DataError, match="no atoms"):
-        molecule_of(replace(bare, atoms=()))
     other = Candidate("CC", "OTMSDBZUPAUEDD-UHFFFAOYSA-N", "C2H6", 0.1)
     best = Candidate("C=NO", "SFGRWXLROIRCJG-UHFFFAOYSA-N", "CH3NO", 1.0, molecule=formaldoxime)
-    with_candidates = replace(bare, candidates=(other, best))
-    assert molecule_of(with_candidates) is formaldoxime
+    bare = answer_of(formaldoxime, scan, atoms=(Atom(None, 0, 0, 0, 0.5),), bonds=(), candidates=(other, best))
+    assert bare.molecule is formaldoxime
     found = refine(scan, displaced(formaldoxime), FEW)
-    answer = refined(with_candidates, found)
+    answer = refined(bare, found)
     assert answer.atoms == bare.atoms
     assert answer.candidates[0] is other
     assert_allclose(answer.candidates[1].molecule.positions, found.molecule.topmost_at_zero().positions)
+    assert answer.candidates[1].inchikey == best.inchikey
 
 
-def test_an_answer_keeps_what_it_knows_on_the_way_to_the_simulator(formaldoxime):
+def test_a_candidate_whose_elements_change_is_called_what_it_has_become(chlorofluorobenzene):
+    scan = scan_of(chlorofluorobenzene)
+    numbers = chlorofluorobenzene.numbers.copy()
+    numbers[numbers == 17] = 35
+    wrong = replace(chlorofluorobenzene, numbers=numbers, smiles="Fc1ccc(Br)cc1")
+    best = Candidate("Fc1ccc(Br)cc1", "AITNMTXHTIIIBB-UHFFFAOYSA-N", "C6H4BrF", 1.0, {"fit": 0.9}, wrong)
+    answer = refined(answer_of(wrong, scan, atoms=(), bonds=(), candidates=(best,)), refine(scan, wrong, FEW))
+    (moved,) = answer.candidates
+    assert (moved.smiles, moved.inchikey, moved.formula) == (
+        "Fc1ccc(Cl)cc1", "RJCGZNCCVKIBHO-UHFFFAOYSA-N", "C6H4ClF",
+    )  # fmt: skip
+    assert moved.molecule.symbols == chlorofluorobenzene.symbols
+    assert moved.molecule.smiles == moved.smiles
+
+
+def test_elements_are_not_tried_where_the_molecule_explains_little_of_the_scan(formaldoxime):
     scan = scan_of(formaldoxime)
-    molecule = molecule_of(answer_of(formaldoxime, scan, smiles="C=NO"))
-    assert molecule.symbols == formaldoxime.symbols
-    assert_allclose(molecule.positions, formaldoxime.positions)
-    assert (molecule.bonds == formaldoxime.bonds).all()
-    assert not molecule.charges.any()
+    near = replace(scan, z=scan.z - scan.z[-1] - 2, z_reference=ABOVE_ATOM)  # as if from within the molecule
+    lines: list[str] = []
+    found = refine(near, formaldoxime, FEW.model_copy(update={"iterations": 3}), lines.append)
+    assert found.swaps == ()
+    assert "explains too little" in lines[-1]
+
+
+def test_a_spike_in_the_scan_is_not_taken_for_its_noise(formaldoxime):
+    scan = scan_of(formaldoxime)
+    scan.df[2, 2, 1] = 1e4
+    found = refine(scan, formaldoxime, FEW.model_copy(update={"swaps": False}))
+    assert_allclose(found.noise, NOISE, rtol=0.1)
+    assert found.supported.all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"probe": "U"}, {"probe": "Qq"}, {"charge": float("nan")}, {"charge": 10**400}, {"lateral_stiffness_n_per_m": -1},
+     {"length": None}, {"offset": [9.0, 9.0]}, {"offset": "no"}],
+)  # fmt: skip
+def test_a_record_of_a_tip_that_cannot_be_is_passed_over(formaldoxime, wrong):
+    scan = scan_of(formaldoxime, tell=True)
+    assert tip_of(scan).charge == pytest.approx(-0.08)
+    assert tip_of(replace(scan, meta={"tip": {**scan.meta["tip"], **wrong}})) == TIPS["CO"]
+
+
+def test_many_images_of_many_atoms_are_fitted_on_fewer_pixels(formaldoxime):
+    scan = scan_of(formaldoxime)
+    scan = replace(scan, df=np.repeat(scan.df, 60, axis=2), z=scan.z[-1] + 0.01 * np.arange(480)[::-1])
+    many = Molecule(np.full(300, 6), np.tile(formaldoxime.positions, (50, 1)))
+    measured = Measured.of(scan, many, 8000, None)
+    assert FEWEST**2 / 4 <= measured.df[..., 0].numel() <= FEWEST**2
+    measured = Measured.of(scan, formaldoxime, 8000, None)
+    assert 400 < measured.df[..., 0].numel() < MOST_VALUES // (480 * 4 * len(formaldoxime))
 
 
 def test_what_cannot_be_refined_is_refused(formaldoxime):
@@ -260,6 +299,12 @@ def test_what_cannot_be_refined_is_refused(formaldoxime):
         refine(replace(scan, df=np.ones_like(scan.df)), formaldoxime)
     with pytest.raises(DataError, match="beside the scan"):
         refine(scan, formaldoxime.moved((20, 0, 0)))
+    with pytest.raises(DataError, match="on 5 pixels across; refinement takes 8"):
+        refine(replace(scan, df=scan.df[::8, ::8], x=scan.x[::8], y=scan.y[::8]), formaldoxime)
+    with pytest.raises(DataError, match="no tip 'Cu'; there are: CO, Xe, Cl"):
+        refine(replace(scan, tip="Cu"), formaldoxime)
+    with pytest.raises(DataError, match="beyond all numbers"):
+        refine(replace(scan, df=1e20 * scan.df), formaldoxime, FEW)
     many = Molecule(np.full(301, 6), np.zeros((301, 3)), np.ones(301))
     with pytest.raises(DataError, match="up to 300 atoms; the molecule has 301"):
         refine(scan, many)

@@ -30,9 +30,9 @@ def run(shares: dict[str, list[int]], corrugation: list[str] | None = None, head
 
 
 def test_a_figure_has_a_row_and_a_method_a_column_with_interval_and_number_of_scans():
-    heads, rows = as_words(score_rows(run({"a": [4, 4, 4], "b": [1, 1, 1]})), ["a", "b"])
+    heads, rows = as_words(score_rows(run({"a": [4] * 5, "b": [1] * 5})), ["a", "b"])
     assert heads == ["figure", "a", "b"]
-    assert rows == [["found", "1 [1, 1] n=3", "0.25 [0.25, 0.25] n=3"], ["size", "4 [4, 4] n=3", "4 [4, 4] n=3"]]
+    assert rows == [["found", "1 [1, 1] n=5", "0.25 [0.25, 0.25] n=5"], ["size", "4 [4, 4] n=5", "4 [4, 4] n=5"]]
 
 
 def test_the_short_table_has_the_headline_in_its_order_and_all_where_there_is_none():
@@ -60,11 +60,11 @@ def test_a_figure_that_a_method_does_not_have_is_a_dash():
 
 
 def test_csv_and_json_hold_the_same_numbers():
-    evaluation = run({"a": [1, 2], "b": [4, 4]})
+    evaluation = run({"a": [1, 2, 3, 4, 4], "b": [4] * 5})
     rows = score_rows(evaluation)
     lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
     content = json.loads(as_json(evaluation, rows))
-    assert (content["schema"], content["scans"], content["data_sha256"]) == ("afmid.scores/1", 2, evaluation.sha256)
+    assert (content["schema"], content["scans"], content["data_sha256"]) == ("afmid.scores/1", 5, evaluation.sha256)
     assert len(lines) == len(content["figures"]) == 4
     for line, figure in zip(lines, content["figures"], strict=True):
         assert (line["figure"], line["method"]) == (figure["figure"], figure["method"])
@@ -87,23 +87,22 @@ def test_a_name_is_no_formula_in_csv():
 
 
 def test_scans_of_one_molecule_count_as_one_for_the_interval():
-    rights = [0, 0, 4, 4]
+    rights = [0] * 4 + [4] * 6
     apart = run({"a": rights})
-    truths = [apart.records[i].truth for i in (0, 0, 1, 1)]
-    two = replace(apart, records=tuple(map(lambda r, truth: replace(r, truth=truth), apart.records, truths)))
-    (wide, *_), (narrow, *_) = (score_rows(run_) for run_ in (two, run({"a": rights * 4})))
-    assert (wide.summaries["a"].low, wide.summaries["a"].high) == (0, 1)
-    assert 0 < narrow.summaries["a"].low < narrow.summaries["a"].high < 1
+    truths = [apart.records[i].truth for i in (0, 0, 1, 1, 2, 2, 3, 3, 4, 4)]
+    five = replace(apart, records=tuple(map(lambda r, truth: replace(r, truth=truth), apart.records, truths)))
+    (wide, *_), (narrow, *_) = (score_rows(run_) for run_ in (five, run({"a": rights * 4})))
+    assert wide.summaries["a"].low < narrow.summaries["a"].low < narrow.summaries["a"].high < wide.summaries["a"].high
     one = replace(apart, records=tuple(replace(record, truth=WATER) for record in apart.records))
     assert score_rows(one)[0].summaries["a"].low is None
-    assert compared(one, one)[1][0] == ["found", "0.5", "0.5", "+0", "4"]
+    assert compared(one, one)[1][0] == ["found", "0.6", "0.6", "+0", "10"]
 
 
 def test_two_runs_are_compared_scan_by_scan_on_those_that_both_have():
-    heads, rows, scans = compared(run({"a": [1, 2, 3]}), run({"a": [2, 3]}))
+    heads, rows, scans = compared(run({"a": [0, 1, 2, 2, 1, 3]}), run({"a": [1, 2, 3, 3, 2]}))
     assert heads == ["figure", "A", "B", "B − A", "n"]
-    assert rows[0] == ["found", "0.375", "0.625", "+0.25 [+0.25, +0.25]", "2"]  # each by one atom: no spread
-    assert scans == 2
+    assert rows[0] == ["found", "0.3", "0.55", "+0.25 [+0.25, +0.25]", "5"]  # each by one atom: no spread
+    assert scans == 5
 
 
 def test_single_methods_are_compared_whatever_their_names():

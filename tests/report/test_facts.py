@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afmid.report.facts import MOST, Fact, facts, number
+from afmid.report.facts import MOST, Fact, facts, number, plain
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -41,3 +41,13 @@ def test_a_value_ends_at_the_second_digit_of_its_deviation():
 
 def test_numbers_have_as_many_digits_as_tell_something():
     assert [number(value) for value in (0.123456, 30300.0, 1e-9, 7)] == ["0.1235", "30300", "1e−09", "7"]
+
+
+def test_numbers_and_lists_without_measure_are_cut_short():
+    assert number(-(10**4000)) == "−1e+4000"
+    assert facts({"gain": {"value": 10**400, "sigma": 1.0}})[0].value == "1e+400 ± 1"
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert plain(deep) == "…"
+    assert facts({"deep": deep})[0].value == "…"

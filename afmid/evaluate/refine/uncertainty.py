@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from afmid.evaluate.refine_fit import OF_TIP, Fit, Model, normal_equations, weights_of
+from afmid.evaluate.refine.fit import OF_TIP, Fit, Model, normal_equations, weights_of
 from afmid.units import N_per_m
 
 

@@ -7,6 +7,7 @@ and the length of the tip.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import NamedTuple
@@ -19,7 +20,8 @@ from torch import Tensor
 from afmid.errors import DataError
 from afmid.molecule import Molecule
 from afmid.scan import Scan
-from afmid.simulate import Batch, Scene, SimulationOptions, Tip, TorchSimulator, oscillation_weights
+from afmid.simulate import TIPS, Batch, Scene, SimulationOptions, Tip, TorchSimulator, oscillation_weights
+from afmid.simulate.elements import lennard_jones
 from afmid.simulate.scan_simulation import APPROACH
 from afmid.units import N_per_m
 
@@ -41,8 +43,9 @@ FORCE_STEP = 0.1  # Å: heights of the force are no further apart
 ALIGNED = 0.02  # Å: how far an image may be from a height of the force
 MARGIN = 2.5  # Å: what a scan shows further from all atoms is left out
 MOST_ATOMS = 300
+MOST_VALUES = 2**24  # of the derivatives, which fill the memory: many images of many atoms take fewer pixels
 FEWEST = 8  # pixels along an axis
-FLAT = 1e-3  # of Δf's range: less noise than this is not believed
+FLAT, SPIKES = 1e-3, 0.1  # of Δf's range without so many percent at its ends: less noise is not believed
 ENOUGH = 5.0  # of χ²: a smaller gain ends a fit
 
 
@@ -86,8 +89,10 @@ class Measured:
         stiffness = scan.cantilever_stiffness or usual.cantilever_stiffness * N_per_m
         weights = oscillation_weights(step, amplitude, scan.f0 or usual.f0, stiffness)
         heights = max(places[0] + len(weights), ceil(APPROACH / step) + 1)
-        x, y = _about(scan, molecule, pixels)
+        values = len(scan.z) * (4 * len(molecule) + len(WIDTHS))  # of a pixel, those of presences too
+        x, y = _about(scan, molecule, min(pixels, max(MOST_VALUES // values, FEWEST**2)))
         df = scan.df[x, y]
+        low, high = np.percentile(scan.df, (SPIKES, 100 - SPIKES))
         return cls(
             df=torch.tensor(df),
             x=scan.x[x],
@@ -96,7 +101,7 @@ class Measured:
             images=heights - len(weights) - places,
             weights=weights,
             scale=float(df.std()),
-            noise=max(noise if noise is not None else noise_of(scan.df), FLAT * float(np.ptp(scan.df))),
+            noise=max(noise if noise is not None else noise_of(scan.df), FLAT * float(high - low), 1e-12),
         )
 
     def thinned(self, stride: int) -> "Measured":
@@ -122,8 +127,10 @@ def _about(scan: Scan, molecule: Molecule, pixels: int) -> tuple[slice, slice]:
     ends = []
     for axis, place in zip((scan.x, scan.y), molecule.positions.T, strict=False):
         inside = np.flatnonzero((axis > place.min() - MARGIN) & (axis < place.max() + MARGIN))
-        if len(inside) < FEWEST:
+        if not len(inside):
             raise DataError("the molecule lies beside the scan; give both in one frame")
+        if len(inside) < FEWEST:
+            raise DataError(f"the scan shows the molecule on {len(inside)} pixels across; refinement takes {FEWEST}")
         ends.append((int(inside[0]), int(inside[-1]) + 1))
     strides = [1, 1]
     while np.prod([len(range(*end, stride)) for end, stride in zip(ends, strides, strict=True)]) > pixels:
@@ -143,18 +150,24 @@ def noise_of(df: NDArray[np.float32]) -> float:
 
 
 def tip_of(scan: Scan) -> Tip:
-    """Return the tip that a simulated scan says it was made with, else the usual one of its kind."""
-    usual = SimulationOptions(tip=scan.tip if scan.tip in ("CO", "Xe", "Cl") else "CO").effective_tip()
+    """Return the tip that a simulated scan says it was made with, else the usual one of its name.
+
+    Raises:
+        DataError: no such tip.
+    """
     record = scan.meta.get("tip")
-    if not isinstance(record, dict):
-        return usual
-    try:
-        values = {name: float(record[name]) for name in ("charge", "quadrupole", "length")}
-        values |= {name: record[f"{name}_n_per_m"] * N_per_m for name in ("lateral_stiffness", "radial_stiffness")}
-        x, y = record["offset"]
-        return Tip(probe=str(record["probe"]), offset=(float(x), float(y)), **values)
-    except (KeyError, TypeError, ValueError):
-        return usual
+    if isinstance(record, dict):
+        with suppress(KeyError, TypeError, ValueError, OverflowError, DataError):  # it is only what some file says
+            values = {name: float(record[name]) for name in ("charge", "quadrupole", "length")}
+            values |= {name: record[f"{name}_n_per_m"] * N_per_m for name in ("lateral_stiffness", "radial_stiffness")}
+            x, y = record["offset"]
+            tip = Tip(probe=str(record["probe"]), offset=(float(x), float(y)), **values)
+            lennard_jones([tip.number])
+            if np.isfinite([*values.values(), *tip.offset]).all():
+                return tip
+    if scan.tip not in TIPS:
+        raise DataError(f"no tip {scan.tip!r}; there are: {', '.join(TIPS)}")
+    return TIPS[scan.tip]
 
 
 class Model:
@@ -248,7 +261,7 @@ class Model:
         at = torch.cat([theta[:inner], theta.new_ones(self.atoms // 3 if presence else 0)])
         values, jacobian = self.engine.jacobian(scenes, at, measured.weights)
         gain = self.value(theta, "log_gain").exp()
-        values, jacobian = gain * values[0][..., wanted], gain * jacobian[0][..., wanted, :]
+        values, jacobian = gain * values[0][..., wanted], jacobian[0][..., wanted, :].mul_(gain)  # large: in place
         linear = self.linear[:images].expand(*values.shape, -1)
         of_images = torch.cat([values[..., None], linear], dim=-1) * self.widths[inner:]
         values = values + of_images[..., 1:] @ theta[inner + 1 :]
@@ -333,6 +346,13 @@ def normal_equations(residual: Tensor, jacobian: Tensor, weight: Tensor, varianc
     columns = jacobian.reshape(-1, jacobian.shape[-1])
     weighted = columns * weight.reshape(-1, 1)
     return (columns.T @ weighted).double() / variance, (weighted.T @ residual.reshape(-1)).double() / variance
+
+
+def explained(measured: Measured, fit: Fit) -> float:
+    """Return how much of Δf's variance within each image, that of the noise taken off, a fit explains; 1 for all."""
+    df = measured.df[..., : fit.residual.shape[2]]
+    contrast, left = (float((part - part.mean((0, 1))).square().mean()) for part in (df, fit.residual))
+    return 1 - (left - measured.noise**2) / max(contrast - measured.noise**2, 1e-30)
 
 
 def weights_of(residual: Tensor, noise: float) -> Tensor:

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from afmid.errors import DataError
-from afmid.identification import Atom, Identification
-from afmid.molecule import SYMBOLS, Molecule
+from afmid.identification import Atom, Candidate, Identification
+from afmid.molecule import Molecule
 from afmid.scan import Scan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from afmid.evaluate.refine_fit import Fit, Model
-    from afmid.evaluate.refine_swaps import Trial
+    from afmid.evaluate.refine.fit import Fit, Model
+    from afmid.evaluate.refine.swaps import Trial
 
 SUPPORT = 3.0  # standard deviations by which an atom's presence must differ from none
 
@@ -110,12 +110,12 @@ def refine(
         progress: called now and then with a line on how it goes.
 
     Raises:
-        DataError: a scan or a molecule that cannot be refined.
+        DataError: a scan or a molecule that cannot be refined, or values so large that the fit breaks down.
     """
     from afmid.chem import with_charges
-    from afmid.evaluate.refine_fit import Fit, Measured, Model, far_first, fits, tip_of
-    from afmid.evaluate.refine_height import placed
-    from afmid.evaluate.refine_swaps import swapped
+    from afmid.evaluate.refine.fit import Fit, Measured, Model, far_first, fits, tip_of
+    from afmid.evaluate.refine.height import placed
+    from afmid.evaluate.refine.swaps import swapped
 
     options, start = options or RefineOptions(), time.perf_counter()
     measured, tip = Measured.of(scan, molecule, options.pixels, options.noise), tip_of(scan)
@@ -127,6 +127,8 @@ def refine(
     def told(fit: Fit) -> Fit:
         images, left = fit.residual.shape[2], float(fit.residual.std())
         progress(f"{images} images, iteration {fit.iterations}: {left:.3g} Hz are left")
+        if not np.isfinite(left):
+            raise DataError("the simulation is beyond all numbers; are Δf (Hz), z (Å) and the tip of the scan right?")
         return fit
 
     *early, fit = (told(fit) for fit in far_first(model.thinned(), model.start(), options.iterations))
@@ -141,8 +143,8 @@ def refine(
 def _summary(
     model: "Model", fit: "Fit", before: "Tensor", trials: "tuple[Trial, ...]", iterations: int, seconds: float
 ) -> Refinement:
-    from afmid.evaluate.refine_fit import scatter
-    from afmid.evaluate.refine_uncertainty import deviations, presences
+    from afmid.evaluate.refine.fit import scatter
+    from afmid.evaluate.refine.uncertainty import deviations, presences
 
     variance = scatter(fit, model.atoms)
     sigma, tip = deviations(model, fit, variance)
@@ -175,33 +177,8 @@ def correlation(a: "Tensor", b: "Tensor") -> float:
     return float((a * b).sum()) / size if size else 0.0
 
 
-def molecule_of(answer: Identification) -> Molecule:
-    """Return what of an answer can be simulated: its atoms where they have elements, else its best candidate.
-
-    Raises:
-        DataError: neither is there.
-    """
-    elements = [atom.element for atom in answer.atoms]
-    if elements and None not in elements:
-        return Molecule(
-            numbers=np.array([SYMBOLS.index(element) for element in elements if element]),
-            positions=np.array([(atom.x, atom.y, atom.z) for atom in answer.atoms]),
-            bonds=np.array([(bond.a, bond.b) for bond in answer.bonds], np.int64).reshape(-1, 2),
-            orders=np.array([bond.order for bond in answer.bonds], np.float64),
-            smiles=answer.smiles or "",
-        )
-    placed = [candidate.molecule for candidate in answer.candidates if candidate.molecule]
-    if placed:
-        return placed[0]
-    what = "atoms without elements" if elements else "no atoms"
-    raise DataError(
-        f"the answer of {answer.method} has {what}, and no simulation without elements; give molecules to choose from "
-        "(--candidates) or take another --method"
-    )
-
-
 def refined(answer: Identification, refinement: Refinement) -> Identification:
-    """Return an answer with what refinement found; of `molecule_of(answer)`.
+    """Return an answer with what refinement found of its `molecule`.
 
     Atoms without elements stay where they are, and the best candidate's molecule takes the new places.
     """
@@ -209,7 +186,7 @@ def refined(answer: Identification, refinement: Refinement) -> Identification:
     meta = {**answer.meta, "refinement": refinement.record()}
     if not answer.atoms or any(atom.element is None for atom in answer.atoms):
         moved = next(candidate for candidate in answer.candidates if candidate.molecule)
-        candidates = tuple(replace(c, molecule=molecule) if c is moved else c for c in answer.candidates)
+        candidates = tuple(_moved(c, molecule) if c is moved else c for c in answer.candidates)
         return replace(answer, candidates=candidates, fit=refinement.fit_after, meta=meta)
     atoms = tuple(
         Atom(symbol, x, y, z, _confidence(i, atom, refinement), (sx, sy, sz))
@@ -232,6 +209,17 @@ def _confidence(index: int, atom: Atom, refinement: Refinement) -> float:
         return confidence
     odds = (2 * refinement.presence[index] - 1) / (2 * refinement.presence_sigma[index] ** 2)  # there against not there
     return confidence / (1 + float(np.exp(-np.clip(odds, -50, 50))))
+
+
+def _moved(candidate: Candidate, molecule: Molecule) -> Candidate:
+    """Return a candidate as it lies now; of other elements it is another molecule."""
+    from afmid.chem import formula, inchikey
+
+    if candidate.molecule and candidate.molecule.symbols == molecule.symbols:
+        return replace(candidate, molecule=molecule)
+    smiles = _smiles(molecule)
+    names = (smiles, inchikey(smiles), formula(smiles)) if smiles else ("", "", "")
+    return Candidate(*names, candidate.score, candidate.scores, replace(molecule, smiles=names[0]))
 
 
 def _smiles(molecule: Molecule) -> str | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from afmid.evaluate.refine_fit import Measured
+from afmid.evaluate.refine.fit import Measured
 from afmid.molecule import Molecule
 from afmid.scan import ABOVE_ATOM
 from afmid.simulate import Batch, Scene, Tip, TorchSimulator

@@ -5,15 +5,16 @@ each trial gets the charges of the new molecule, and is refined from the answer 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from afmid.chem import mmff_charges
-from afmid.evaluate.refine_fit import Fit, Model, far_first, far_images, fits, scatter
+from afmid.evaluate.refine.fit import Fit, Model, explained, far_first, far_images, fits, scatter
 from afmid.molecule import LEARNT, SYMBOLS, Molecule
 
 ALIKE = ((9, 17, 35, 53), (1, 9), (8, 16), (7, 15))  # elements that take each other's place
@@ -22,6 +23,7 @@ SUSPECT = 1.1  # of χ² per value that are left there
 MOVED = 2.5  # standard deviations of its prior that an atom moved: suspect as well
 MOST = 16  # trials in a round, the most suspect first
 ROUNDS = 3
+EXPLAINED = 0.7  # of the scan's variance: what explains less has more wrong with it than elements
 SHORT, MORE, FINALISTS = 4, 10, 4  # iterations of all trials; the most of each later fit; of how many trials
 GAIN = 10.0  # of χ²: less adopts nothing; 0.993 for one trial
 CERTAIN = 0.999  # the most that is said: what all probabilities rest on, the model, is less certain than that
@@ -54,13 +56,15 @@ def swapped(
     model: Model, fit: Fit, iterations: int, progress: Callable[[str], None]
 ) -> tuple[Model, Fit, tuple[Trial, ...]]:
     """Return the model with the elements that fit best, its fit of so many iterations, and what else came close."""
+    if explained(model.measured, fit) < EXPLAINED:
+        progress("no other elements are tried: the molecule explains too little of the scan")
+        return model, fit, ()
     trials: list[Trial] = []
     for _ in range(ROUNDS):
         changes = _suspects(model, fit)
         if not changes:
             break
-        progress(f"{len(changes)} other choices of elements are tried")
-        changes, others, briefs = _finalists(model, changes)
+        changes, others, briefs = _finalists(model, changes, progress)
         *_, null = fits(model.thinned(), fit.theta, fit.residual.shape[2], MORE)
         noise, share = min(brief.noise for brief in (null, *briefs)), fit.residual.numel() / null.residual.numel()
         variance = scatter(fit, model.atoms)
@@ -114,15 +118,24 @@ def _changes(numbers: NDArray[np.int64]) -> Iterator[dict[int, int]]:
         yield from ({i: other} for other in sorted(others[number]))
 
 
-def _finalists(model: Model, changes: Sequence[dict[int, int]]) -> tuple[list[dict[int, int]], list[Model], list[Fit]]:
+def _finalists(
+    model: Model, changes: Sequence[dict[int, int]], progress: Callable[[str], None]
+) -> tuple[list[dict[int, int]], list[Model], list[Fit]]:
     """Return the changes that do best in a brief fit, each with its model on fewer pixels and a longer fit."""
     others = [model.thinned(_with_elements(model.molecule, change)) for change in changes]
-    far = far_images(model.measured)[0]
-    brief = [deque(fits(other, other.start(), far, SHORT), 1).pop() for other in others]
+    far, brief = far_images(model.measured)[0], []
+    for i, other in enumerate(others, 1):
+        brief.append(_last(fits(other, other.start(), far, SHORT)))
+        progress(f"{i} of {len(others)} other choices of elements are tried")
     noise = min(fit.noise for fit in brief)
     best = sorted(range(len(changes)), key=lambda i: brief[i].cost(noise))[:FINALISTS]
-    fitted = [deque(far_first(others[i], brief[i].theta, MORE), 1).pop() for i in best]
+    fitted = [_last(far_first(others[i], brief[i].theta, MORE)) for i in best]
     return [changes[i] for i in best], [others[i] for i in best], fitted
+
+
+def _last(steps: Iterable[Fit]) -> Fit:
+    """Return the last of some fits, without its derivatives: those of all trials would fill the memory."""
+    return deque(steps, 1).pop()._replace(jacobian=torch.empty(0))
 
 
 def _with_elements(molecule: Molecule, change: dict[int, int]) -> Molecule:
