@@ -5,7 +5,7 @@ the best ones are settled in the scan's frame. What a method has said of the mol
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -129,14 +129,15 @@ def rank(
     bonus = sum((weights[name] * values for name, values in said.items()), np.zeros(len(pack.smiles)))
     likely = np.argsort(-bonus, kind="stable")[: options.most if bonus.any() else None]
 
-    poses = _lowered(_poses(pack, _simulated(pack, likely), options), pack, rough)
-    poses = _searched(poses, pack, scan, rough, options, partial(_tell, progress, 0.0, 0.5))
-    owners = pack.molecule_index[poses.conformers]
-    kept = _best(owners, poses.scores + bonus[owners], options.shortlist, options.starts)
-    owners, molecules = owners[kept], poses.taken(kept).molecules(pack)
-    found = _settled(molecules, scan, rough, options.pixel, 4, False, partial(_tell, progress, 0.5, 0.3))
+    everywhere = partial(_found, scan=scan, bench=rough, bonus=bonus, options=options)
+    conformers, finalists = _simulated(pack, likely), max(options.finalists, options.top)
+    owners, found = everywhere(pack, conformers, progress=partial(_tell, progress, 0.0, 0.7))
+    if len(mirrored := _of_either_hand(pack, conformers, owners[_best(owners, found.scores, finalists, 1)])):
+        other = replace(pack, positions=pack.positions * np.array([-1, 1, 1], np.int16))
+        more, found_too = everywhere(other, mirrored, progress=partial(_tell, progress, 0.7, 0.1))
+        owners, found = np.concatenate([owners, more]), _together([found, found_too])
     for begin, count, each, pixel in (
-        (0.8, max(options.finalists, options.top), 2, options.pixel),
+        (0.8, finalists, 2, options.pixel),
         (0.9, options.top + 2, 1, options.fine_pixel),
     ):
         kept = _best(owners, found.scores + bonus[owners], count, each)
@@ -156,6 +157,32 @@ def rank(
         fit=candidates[0].scores["fit"],
         meta={**answer.meta, "candidates": record},
     )
+
+
+def _found(
+    pack: MoleculePack,
+    conformers: NDArray[np.int64],
+    scan: Scan,
+    bench: Bench,
+    bonus: Array,
+    options: CandidateOptions,
+    progress: Callable[[float], None],
+) -> tuple[NDArray[np.int64], Settled]:
+    """Return the best poses of conformers, roughly settled, and whose they are (B,)."""
+    poses = _lowered(_poses(pack, conformers, options), pack, bench)
+    poses = _searched(poses, pack, scan, bench, options, partial(_tell, progress, 0.0, 0.7))
+    owners = pack.molecule_index[poses.conformers]
+    kept = _best(owners, poses.scores + bonus[owners], options.shortlist, options.starts)
+    molecules = poses.taken(kept).molecules(pack)
+    return owners[kept], _settled(molecules, scan, bench, options.pixel, 4, False, partial(_tell, progress, 0.7, 0.3))
+
+
+def _of_either_hand(
+    pack: MoleculePack, conformers: NDArray[np.int64], molecules: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the conformers of molecules whose mirror image is as likely: their SMILES names no hand."""
+    either = [molecule for molecule in molecules.tolist() if "@" not in pack.smiles[molecule]]
+    return conformers[np.isin(pack.molecule_index[conformers], either)]
 
 
 def _tell(progress: Callable[[float], None], begin: float, width: float, share: float) -> None:
@@ -347,7 +374,16 @@ def _settled(
         some = Molecules._make(column[start : start + SETTLED] for column in molecules)
         parts.append(settle(bench, scan, some, pixel, rounds, fit_tip))
         progress(min(1.0, (start + SETTLED) / count))
-    columns = (np.concatenate(column) for column in zip(*(part.molecules for part in parts), strict=True))
+    return _together(parts)
+
+
+def _together(parts: Sequence[Settled]) -> Settled:
+    """Return several as one, the narrower ones' molecules filled up with zeros."""
+    columns = []
+    for column in zip(*(part.molecules for part in parts), strict=True):
+        width = max(values.shape[1] for values in column)
+        fill = [[(0, 0), (0, width - values.shape[1])] + [(0, 0)] * (values.ndim - 2) for values in column]
+        columns.append(np.concatenate([np.pad(*pair) for pair in zip(column, fill, strict=True)]))
     tips, scores = (np.concatenate(column) for column in zip(*(part[1:] for part in parts), strict=True))
     return Settled(Molecules._make(columns), tips, scores)
 

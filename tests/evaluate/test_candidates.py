@@ -42,8 +42,9 @@ def ranked(scan, library=LIBRARY, options=OPTIONS, **told):
 
 
 def distance(candidate, truth):
-    """Return the largest distance (Å) of an atom from where it is."""
-    return np.linalg.norm(candidate.molecule.positions - truth.positions, axis=1).max()
+    """Return the largest distance (Å) of a true atom from one of its element: a mirror image may exchange some."""
+    apart = np.linalg.norm(candidate.molecule.positions[:, None] - truth.positions, axis=-1)
+    return np.where(candidate.molecule.numbers[:, None] == truth.numbers, apart, np.inf).min(0).max()
 
 
 CASES = {
@@ -67,6 +68,18 @@ def test_the_molecule_of_the_scan_comes_first_and_lies_where_it_is(case):
     assert best.smiles == SMILES[0]
     assert answer.fit == best.score == best.scores["fit"] > 0.995
     assert distance(best, scan.truth) < tolerance
+
+
+def test_a_molecule_whose_hand_is_not_told_is_found_with_either_and_one_whose_hand_is_told_keeps_it():
+    smiles = "CC1CCC(O)CC1N"
+    molecule = embed(smiles)
+    mirrored = replace(molecule, positions=molecule.positions * [-1.0, 1.0, 1.0])
+    told = replace(mirrored, smiles="C[C@H]1CC[C@@H](O)C[C@H]1N")  # which of the hands does not matter here
+    free, held = (concatenate([[each]], ["test"], ["test"], {}) for each in (mirrored, told))
+    scan = scanned(smiles, lean=(0.3, 0.1))
+    (either,), (other,) = (ranked(scan, library).candidates for library in (free, held))
+    assert either.scores["fit"] > 0.998 > other.scores["fit"] + 0.001
+    assert distance(either, scan.truth) < 0.1 < distance(other, scan.truth)
 
 
 def test_a_scan_that_does_not_tell_its_height_is_matched_at_the_height_that_fits():
