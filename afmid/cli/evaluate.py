@@ -59,7 +59,9 @@ def evaluate(
     top: Top = None,
     refine: Refine = False,
     metrics: Annotated[str | None, typer.Option("--metrics", metavar="A,B", help="which [default: all]")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="take the first N scans (of robust: molecules)")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="take the first N scans (of robust: molecules)")
+    ] = None,
     by: Annotated[
         Literal["corrugation", "atoms", "perturbation", "source"] | None,
         typer.Option("--by", metavar="KIND", help="tell scans apart: by corrugation, atoms, perturbation or source"),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from afmid.scan import Scan
 
 CONFIDENT = 0.5
+SHOWN = 5  # candidates, in words
+ALIKE = 0.01  # of the score
 FAILED, NO_ANSWER = 1, 3  # exit codes
 ATOMS, MOLECULE = "atoms.xyz", "molecule.sdf"  # in a folder, where there are some
 IN_FOLDER = ("result.json", "maps.npz", ATOMS, MOLECULE, "picture.png", "report.html")
@@ -179,9 +181,7 @@ def _report(path: str, answer: "Identification", written: Sequence[Path], json_:
 def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
     if answer.smiles:
         yield "molecule", answer.smiles
-    for candidate in answer.candidates[:3]:
-        parts = "".join(f"  {name} {value:.3f}" for name, value in candidate.scores.items())
-        yield "candidate", f"{candidate.smiles}  {candidate.formula}  score {candidate.score:.3f}{parts}"
+    yield from _ranking(answer)
     if answer.atoms:
         likely = [atom for atom in answer.atoms if atom.confidence >= CONFIDENT]
         elements = Counter(atom.element for atom in likely if atom.element)
@@ -200,6 +200,17 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
         yield "fit", f"{answer.fit:.3f} (correlation of the answer, simulated again, with the scan)"
     if "refinement" in answer.meta:
         yield "refined", "; ".join(_refinement(answer.meta["refinement"]))
+
+
+def _ranking(answer: "Identification") -> Iterator[tuple[str, str]]:
+    for place, candidate in enumerate(answer.candidates[:SHOWN], 1):
+        parts = "".join(f"  {name} {value:.3f}" for name, value in candidate.scores.items())
+        yield f"candidate {place}", f"{candidate.smiles}  {candidate.formula}  score {candidate.score:.3f}{parts}"
+    if (more := len(answer.candidates) - SHOWN) > 0:
+        yield "", f"{more} more"
+    alike = sum(candidate.score > answer.candidates[0].score - ALIKE for candidate in answer.candidates)
+    if alike > 1:
+        yield "", f"the first {alike} are within {ALIKE} of each other: they are hardly told apart"
 
 
 def _refinement(record: Mapping[str, Any]) -> Iterator[str]:

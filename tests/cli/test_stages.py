@@ -111,6 +111,19 @@ def test_a_refinement_after_which_the_answer_fits_worse_is_not_taken(place: Path
         _refined(answer, scan, print, RefineOptions())
 
 
+def test_candidates_that_are_hardly_told_apart_are_said_to_be(afmid, stranger, place: Path) -> None:
+    (place / "twins.smi").write_text("Clc1ccccc1\nClc1ccccc1Cl\n")
+    (place / "same.smi").write_text("Clc1ccccc1\n[2H]c1ccccc1Cl\n")
+    words = {}
+    for name in ("twins", "same"):
+        done = afmid("identify", "scan.npz", "-m", "silent", "--candidates", f"{name}.smi", *CPU, cwd=place, **stranger)
+        assert done.returncode == 0, done.stderr
+        words[name] = done.stdout.decode()
+    assert "candidate 1" in words["twins"]
+    assert "hardly told apart" not in words["twins"]
+    assert "the first 2 are within 0.01 of each other: they are hardly told apart" in words["same"]
+
+
 def test_an_answer_of_no_atoms_is_kept_and_said_not_to_be_refined(afmid, stranger, place: Path) -> None:
     done = afmid("identify", "scan.npz", "-m", "mapper", "--refine", "--json", *CPU, cwd=place, **stranger)
     assert json.loads(done.stdout)["meta"].keys() == {"scan"}
