@@ -186,8 +186,9 @@ class Identifier(Offer):
         weights_index: the plugin's weights.toml; its entry of the method's name is the default.
         priority: without `--method` the identifier that has weights and the highest priority answers.
         gives: what its answers hold where all goes well, such as ("maps", "atoms"): words of GIVES, which are fields of
-            Identification, and "elements" where the atoms have theirs. An answer without atoms from a method that gives them is no
-            confident answer, and its atoms count as missed; bonds from a method that does not give them are not judged.
+            Identification, and "elements" where the atoms have theirs. An answer without atoms from a method that gives
+            them is no confident answer, and its atoms count as missed; bonds from a method that does not give them are
+            not judged.
     """
 
     load: Callable[[Path | None, str], Method]

@@ -230,7 +230,7 @@ def test_two_methods_of_one_name_are_an_error_that_names_both(site: Path, tmp_pa
 
 
 def test_words_that_no_answer_has_are_refused() -> None:
-    with pytest.raises(PluginError, match="identifier 'mine': gives 'atom', which no answer has; the words are: smiles"):
+    with pytest.raises(PluginError, match="identifier 'mine': gives 'atom', which no answer has; the words are:"):
         Identifier(name="mine", summary="", load=lambda *_: None, gives=("atom",))
     with pytest.raises(PluginError, match="metric 'mine': needs 'element', which no answer has"):
         Metric(name="mine", summary="", load=lambda: None, needs=("element",))
