@@ -107,7 +107,10 @@ def main() -> NoReturn:
         code = 1 if quiet else _failed(where + _lowered(error.strerror or str(error)), 1)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if "afmid.processes" in sys.modules:  # torch is imported with it
+        sys.modules["afmid.processes"].leave(code)
+    sys.exit(code)
 
 
 def _failed(message: str, code: int) -> int:

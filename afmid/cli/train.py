@@ -153,9 +153,7 @@ def train(
     if best.exists() and rank == 0 and not stopped:
         note(f"the best weights so far are those of step {_step(best, method)}")
         typer.echo(best)
-    code = INTERRUPTED if stopped else 0
-    processes.leave(code)
-    raise typer.Exit(code)
+    raise typer.Exit(INTERRUPTED if stopped else 0)
 
 
 def _recipe(trainer: Trainer, file: Path | None, pairs: Sequence[str]) -> Recipe:
