@@ -5,7 +5,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from afmid.errors import DataError
@@ -31,10 +31,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise DataError(f"{path}: is {kind}; give the name of a file to write")
     temporary = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(6)}{Path(path).suffix}")
     try:
-        temporary.open("xb").close()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
+        _create(path, temporary)
         mode = stat.S_IMODE((target if there else temporary).stat().st_mode)
         _set_mode(temporary, mode | stat.S_IWUSR)  # from the start, so that nobody else reads what is being written
         yield temporary
@@ -46,8 +43,16 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         if error.errno in _NO_ROOM:
             raise _unwritable(path, error) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    finally:  # also where Ctrl-C came right after the file was made
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _create(path: Path | str, temporary: Path) -> None:
+    try:
+        temporary.open("xb").close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _set_mode(path: Path, mode: int) -> None:

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from afmid.errors import DataError
-from afmid.io import atomic_path
+from afmid.io import atomic, atomic_path
 
 
 def test_a_finished_block_puts_the_file_in_place(tmp_path):
@@ -81,3 +81,16 @@ def test_a_file_that_is_written_again_keeps_its_permissions_from_the_start(mode,
         assert temporary.stat().st_mode & 0o077 == mode & 0o077
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_an_interrupt_right_after_the_file_was_made_leaves_nothing(tmp_path, monkeypatch):
+    create = atomic._create
+
+    def interrupted(*paths):
+        create(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "_create", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic.atomic_path(tmp_path / "a.txt"):
+        pass
+    assert list(tmp_path.iterdir()) == []
