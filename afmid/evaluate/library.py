@@ -46,7 +46,8 @@ def open_library(
     if pack is None:
         raise AssertionError("the last progress brings the pack")
     if failures := step.failures:
-        some = "; ".join(f"row {failure.row}: {failure.reason}" for failure in failures[:MOST_TOLD])
+        told = failures[:MOST_TOLD]
+        some = "; ".join(f"row {failure.row} ({failure.smiles[:40]}): {failure.reason}" for failure in told)
         more = f"; and {len(failures) - MOST_TOLD} more" * (len(failures) > MOST_TOLD)
         log.warning("%s: left out %d of %d rows: %s%s", path, len(failures), len(rows), some, more)
     return pack

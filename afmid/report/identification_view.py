@@ -130,12 +130,13 @@ def _cards(scan: Scan | None, answer: Identification) -> Iterator[tuple[str, str
         likely = [atom for atom in answer.atoms if atom.confidence >= LIKELY]
         counts = Counter(atom.element for atom in likely if atom.element)
         kinds = ", ".join(f"{n} {line(element, 3)}" for element, n in sorted(counts.items())[:12])
-        yield "Atoms", str(len(answer.atoms)), f"{len(likely)} sure by half or more{f': {kinds}' if kinds else ''}"
+        said = f"{len(likely)} with a confidence of 0.5 or more"
+        yield "Atoms", str(len(answer.atoms)), f"{said}: {kinds}" if kinds else said
         mean = sum(atom.confidence for atom in answer.atoms) / len(answer.atoms)
         yield "Mean confidence", f"{mean:.2f}", "of the atoms; 1 is sure"
     if answer.bonds:
         likely_bonds = sum(bond.confidence >= LIKELY for bond in answer.bonds)
-        yield "Bonds", str(len(answer.bonds)), f"{likely_bonds} sure by half or more"
+        yield "Bonds", str(len(answer.bonds)), f"{likely_bonds} with a confidence of 0.5 or more"
     if answer.fit is not None:
         yield "Fit", signed(answer.fit, 3), "correlation of the answer, simulated again, with the scan"
     if answer.candidates:

@@ -25,8 +25,8 @@ def test_rows_that_are_left_out_are_told(tmp_path, caplog):
     (tmp_path / "list.smi").write_text("CO\n" + "no_smiles\n" * 6 + "OC\n")
     open_library(tmp_path / "list.smi")
     told = caplog.records[-1].getMessage()
-    assert "list.smi: left out 7 of 8 rows: row 2: smiles; row 3: smiles; " in told
-    assert told.endswith("row 6: smiles; and 2 more")
+    assert "list.smi: left out 7 of 8 rows: row 2 (no_smiles): smiles; row 3 (no_smiles): smiles; " in told
+    assert told.endswith("row 6 (no_smiles): smiles; and 2 more")
 
 
 def test_a_library_that_is_none_is_refused_by_its_name(tmp_path):
