@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from afmid.data.scenes import SceneRanges
 from afmid.simulate.scan_simulation import SimulationOptions
+from afmid.simulate.tip import TipName
 
 STANDARD = SimulationOptions()
 DRAWN = {  # of the simulation each scene draws these anew, from that range
@@ -51,8 +52,12 @@ class Recipe(BaseModel, extra="forbid", frozen=True):
     batch: int = Field(30, ge=1, le=65_536, description="scans in a step, of all processes together")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="highest learning rate, after warm-up")
     warmup: int = Field(200, ge=0, description="steps over which the learning rate rises; it then falls as a cosine")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="what moves the weights; muon, for those of two axes or more, needs fewer scans"
+    )
+    matrix_rate: float = Field(0.02, gt=0, le=1, description="highest learning rate of the weights that muon moves")
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's running mean of the gradient")
-    weight_decay: float = Field(0.0, ge=0, le=10, description="AdamW's weight decay")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="weight decay")
     clip: float = Field(1.0, gt=0, le=1e9, description="longest gradient; a longer one is shortened to it")
     average: float = Field(0.999, ge=0, lt=1, description="decay per step of the running average of the weights")
     precision: Literal["single", "bfloat16"] = Field(
@@ -61,7 +66,13 @@ class Recipe(BaseModel, extra="forbid", frozen=True):
     validate_every: int = Field(500, ge=1, description="steps between validations")
     validation_scans: int = Field(60, ge=1, le=100_000, description="scans in a validation")
     reuse: int = Field(1, ge=1, le=100, description="steps for which the same scans serve, augmented anew")
+    pool: int = Field(
+        1, ge=1, le=1000, description="drawings of scans, the latest, that a step's are taken from by chance"
+    )
     simulation: SimulationOptions = Field(STANDARD, description="the scans' grid, tip and cantilever")
+    second: Literal["", TipName] = Field(
+        "", description="second tip, under which each molecule is simulated once more, such as Xe; none where empty"
+    )
     scenes: SceneRanges = Field(SceneRanges(), description="what molecules, poses and tips are drawn from")
     augment: tuple[Step, ...] = Field(
         augmentations(
@@ -75,4 +86,12 @@ class Recipe(BaseModel, extra="forbid", frozen=True):
         for name, drawn in DRAWN.items():
             if getattr(self.simulation, name) != getattr(STANDARD, name):
                 raise ValueError(f"simulation.{name} is drawn anew for each scan; set scenes.{drawn} instead")
+        if self.second == self.simulation.tip:
+            raise ValueError(f"second: {self.second} is the first tip already (simulation.tip); take another")
         return self
+
+    @property
+    def second_simulation(self) -> SimulationOptions:
+        """The grid and the cantilever of `simulation` under the second tip as its preset has it."""
+        first = dict.fromkeys(("probe", "length", "radial_stiffness"))
+        return self.simulation.model_copy(update={**first, "tip": self.second})

@@ -36,6 +36,7 @@ from afmid import __version__, processes
 from afmid.errors import DataError, PluginError, UsageError
 from afmid.io.atomic import atomic_path
 from afmid.offers import Task
+from afmid.optimizers import Optimizers
 from afmid.recipe import Recipe
 from afmid.weights import save_safetensors
 
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120
-BETA2 = 0.999  # of AdamW
 NETWORK = 2  # what seeds are for, beside what afmid.data.feed draws
 
 
@@ -178,9 +178,7 @@ class _Run:
         self.writes = processes.rank() == 0
         self.draws = True
         processes.take_first([*self.model.parameters(), *self.model.buffers()])
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), betas=(recipe.beta1, BETA2), weight_decay=recipe.weight_decay
-        )
+        self.optimizer = Optimizers(self.model.parameters(), recipe)
         self.averaged = copy.deepcopy(self.model).eval()
         self.step, self.best, self.seconds = 0, math.inf, 0.0
         self._resumed = time.monotonic()
@@ -190,11 +188,9 @@ class _Run:
 
     def advance(self, batch: "Examples") -> dict[str, float]:
         """Take one optimizer step and return the losses."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * _schedule(self.step, self.recipe)
         torch.manual_seed(_seed(self.recipe.seed, self.step, NETWORK, processes.rank()))
         losses = self._differentiate(batch)
-        self.optimizer.step()
+        self.optimizer.step(_schedule(self.step, self.recipe))
         processes.take_first(list(self.model.buffers()))
         self._average()
         self.step += 1
@@ -210,7 +206,7 @@ class _Run:
     def _differentiate(self, batch: "Examples") -> dict[str, float]:
         """Return the losses of a batch and leave their clipped gradients in the model."""
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             loss = self.task.loss(self.model, batch)
         losses = {"": loss} if isinstance(loss, Tensor) else dict(loss)
@@ -323,9 +319,11 @@ class _Run:
             raise DataError(f"{path}: no recipe of a run ({error}); --force starts anew") from error
         if changed := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
             key = changed[0]
+            others = f" (also another {', '.join(changed[1:6])})" if len(changed) > 1 else ""
             raise UsageError(
-                f"{self.folder} holds a run with {key} = {old.get(key)}, not {new.get(key)}; choose another folder "
-                f"with -o (and go on from its weights with --set start={self.folder}/best.safetensors), or --force"
+                f"{self.folder} holds a run with {key} = {old.get(key)}, not {new.get(key)}{others}; choose another "
+                f"folder with -o (and go on from its weights with --set start={self.folder}/best.safetensors), or "
+                "--force"
             )
 
     def _elapsed(self) -> float:
@@ -382,7 +380,7 @@ def _step_of(line: str) -> float:
 
 
 def _schedule(step: int, recipe: Recipe) -> float:
-    """Return the learning rate as a fraction of the highest: a linear rise, then half a cosine."""
+    """Return the learning rates as a fraction of the highest: a linear rise, then half a cosine."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)

@@ -3,6 +3,7 @@ import pytest
 from afmid.errors import UsageError
 from afmid.plugins import checked
 from afmid.recipe import Recipe, Step, augmentations
+from afmid.simulate import TIPS
 
 
 def test_augmentations_have_a_short_form():
@@ -14,6 +15,13 @@ def test_augmentations_have_a_short_form():
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
+def test_the_second_tip_shares_the_grid_alone():
+    recipe = checked(Recipe, {"second": "Xe", "simulation": {"pixels": 32, "f0": 25e3, "probe": "S", "length": 3.0}})
+    second = recipe.second_simulation
+    assert (second.pixels, second.f0) == (32, 25e3)
+    assert second.effective_tip() == TIPS["Xe"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -21,6 +29,8 @@ def test_augmentations_have_a_short_form():
         ({"simulation": {"lateral_stiffness": 0.3}}, "lateral_stiffness is drawn .*; set scenes.stiffness instead"),
         ({"simulation": {"amplitude": 1.0}}, "amplitude is drawn anew for each scan; set scenes.amplitude instead"),
         ({"simulation": {"tilt_x": 0.1}}, "set scenes.tilt instead"),
+        ({"second": "CO"}, "CO is the first tip already"),
+        ({"second": "Kr"}, "second is 'Kr'"),
     ],
 )
 def test_what_training_would_not_respect_is_refused(settings, message):

@@ -108,12 +108,13 @@ def test_a_run_learns_and_leaves_what_it_promises(tmp_path):
     assert (metadata["data_sha256"], metadata["afmid"], metadata["torch"]) == ("abc", __version__, torch.__version__)
 
 
-@pytest.mark.parametrize("model", [None, forgetful])
+@pytest.mark.parametrize(("model", "optimizer"), [(None, "adamw"), (forgetful, "adamw"), (forgetful, "muon")])
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_run_that_was_stopped_goes_on_and_ends_bit_for_bit_as_an_undisturbed_one(tmp_path, stop, model):
-    run(tmp_path / "whole", model=model)
-    assert run(tmp_path / "broken", stop=stop, model=model)[-1].step == stop
-    assert run(tmp_path / "broken", model=model)[0].step == stop + 1
+def test_a_run_that_was_stopped_goes_on_and_ends_bit_for_bit_as_an_undisturbed_one(tmp_path, stop, model, optimizer):
+    recipe = RECIPE.model_copy(update={"optimizer": optimizer})
+    run(tmp_path / "whole", recipe, model=model)
+    assert run(tmp_path / "broken", recipe, stop=stop, model=model)[-1].step == stop
+    assert run(tmp_path / "broken", recipe, model=model)[0].step == stop + 1
     assert equal(trained(tmp_path / "broken"), trained(tmp_path / "whole"))
     rows = [[json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
             for name in ("broken", "whole")]  # fmt: skip

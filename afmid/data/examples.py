@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from afmid.errors import DataError
@@ -29,6 +29,9 @@ class Examples:
         x, y: pixel positions (B, X) and (B, Y), Å, evenly spaced.
         z: heights of the images (B, Z), Å, above the topmost atom where that is known, as in Scan; a step that takes
             images away or changes their heights leaves them as they were.
+        tilt: where the probe rests beside the tip's base (B, 2), Å; NaN where that is not known.
+        second: the stacks of the second tip over the same pixels, augmented (B, X, Y, Z), with heights of their own;
+            None where the recipe asks for no second tip.
     """
 
     df: Tensor
@@ -41,6 +44,8 @@ class Examples:
     x: Tensor
     y: Tensor
     z: Tensor
+    tilt: Tensor
+    second: Tensor | None = None
 
     @classmethod
     def of(cls, scan: Scan, device: str = "cpu") -> Self:
@@ -67,11 +72,18 @@ class Examples:
             x=batch(scan.x),
             y=batch(scan.y),
             z=batch(scan.z),
+            tilt=torch.full((1, 2), torch.nan, device=device),
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Return several batches as one; smaller molecules are filled up."""
+        """Return several batches as one; smaller molecules are filled up.
+
+        Raises:
+            DataError: some have a second tip's stacks and some have none.
+        """
+        if len({part.second is None for part in parts}) > 1:
+            raise DataError("examples with a second tip and examples without one are no batch")
         atoms, bonds = (max(getattr(part, name).shape[1] for part in parts) for name in ("numbers", "orders"))
         sizes = {"numbers": atoms, "positions": atoms, "charges": atoms, "bonds": bonds, "orders": bonds}
 
@@ -80,7 +92,8 @@ class Examples:
             more = sizes.get(name, values.shape[1]) - values.shape[1]
             return torch.cat([values, values.new_zeros(len(values), more, *values.shape[2:])], 1) if more else values
 
-        return cls(**{field.name: torch.cat([filled(part, field.name) for part in parts]) for field in fields(cls)})
+        names = [field.name for field in fields(cls) if getattr(parts[0], field.name) is not None]
+        return cls(**{name: torch.cat([filled(part, name) for part in parts]) for name in names})
 
     def molecule(self, i: int) -> Molecule:
         """Return what is under scan `i`."""
@@ -97,9 +110,10 @@ class Examples:
         """Return the number of scans."""
         return len(self.df)
 
-    def __getitem__(self, which: slice) -> Self:
-        """Return some of the examples."""
-        return replace(self, **{field.name: getattr(self, field.name)[which] for field in fields(self)})
+    def __getitem__(self, which: slice | NDArray[np.int64]) -> Self:
+        """Return some of the examples, a slice of them or those of the numbers given."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: column[which] for name, column in columns.items() if column is not None})
 
     @property
     def atoms(self) -> Tensor:
@@ -108,15 +122,21 @@ class Examples:
 
     @property
     def points(self) -> Tensor:
-        """The atoms in pixels along X and Y, from the centre of the first pixel (B, N, 2)."""
-        first, pixel = self._grid()
-        return (self.positions[..., :2] - first) / pixel
+        """The atoms, the tip's base and its resting probe, in pixels from the centre of the first pixel (B, N + 2, 2).
 
-    def moved(self, df: Tensor, maps: Tensor, points: Tensor) -> Self:
-        """Return the examples with other stacks and maps, and the atoms at `points` (B, N, 2), pixels."""
+        The base is taken to be above the first pixel: what moves with the images here is the way to the probe.
+        """
         first, pixel = self._grid()
-        lateral = torch.where(self.atoms[..., None], points * pixel + first, self.positions[..., :2])
-        return replace(self, df=df, maps=maps, positions=torch.cat([lateral, self.positions[..., 2:]], -1))
+        tip = torch.stack([torch.zeros_like(self.tilt), self.tilt / pixel[:, 0]], 1)
+        return torch.cat([(self.positions[..., :2] - first) / pixel, tip], 1)
+
+    def moved(self, df: Tensor, maps: Tensor, points: Tensor, second: Tensor | None = None) -> Self:
+        """Return the examples with other stacks and maps, and with what `points` names at other points."""
+        first, pixel = self._grid()
+        atoms, base, probe = points[:, :-2], points[:, -2], points[:, -1]
+        lateral = torch.where(self.atoms[..., None], atoms * pixel + first, self.positions[..., :2])
+        positions = torch.cat([lateral, self.positions[..., 2:]], -1)
+        return replace(self, df=df, maps=maps, positions=positions, tilt=(probe - base) * pixel[:, 0], second=second)
 
     def _grid(self) -> tuple[Tensor, Tensor]:
         """Return the centre of the first pixel and the pixels' size, each (B, 1, 2), Å."""

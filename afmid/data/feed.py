@@ -18,13 +18,13 @@ from afmid.data.examples import Examples
 from afmid.data.pack import MoleculePack
 from afmid.data.resample import on_grid
 from afmid.data.scan_set import ScanSet
-from afmid.data.scenes import EDGE, UNEVEN, draw_amplitude, draw_scenes
+from afmid.data.scenes import EDGE, UNEVEN, draw_amplitude, draw_scenes, under_second_tip
 from afmid.errors import DataError, UsageError
 from afmid.offers import Augment, Augmentation, Simulator, Targets
 from afmid.plugins import checked
 from afmid.recipe import Recipe, Step
 from afmid.scan import Scan
-from afmid.simulate.scan_simulation import load_engine, tops
+from afmid.simulate.scan_simulation import SimulationOptions, load_engine, tops
 from afmid.simulate.scene import Scenes
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 AMPLITUDES = 4  # different ones in a batch: an engine gives all scenes of a call the same
 VALIDATION = 2**32  # draws of the training stay below, those of the validation begin here
 MOST_CORRUPT = 100  # stored scans in a row that cannot be read
-SIMULATED, AUGMENTED = 0, 1  # what a seed is for
+SIMULATED, AUGMENTED, MIXED = 0, 1, 2  # what a seed is for
 
 Maps = Callable[[Examples], Tensor]
 
@@ -100,8 +100,17 @@ class Simulated:
     ) -> Examples:
         options = self.recipe.simulation.model_copy(update={"amplitude": amplitude})
         scenes = draw_scenes(self.pack, conformers, options, self.recipe.scenes, rng, pool)
+        examples = _of_scenes(scenes, self._images(scenes, options))
+        if not self.recipe.second:
+            return examples
+        options = self.recipe.second_simulation.model_copy(update={"amplitude": amplitude})
+        others = under_second_tip(scenes, options, self.recipe.scenes, rng)
+        return replace(examples, second=self._images(others, options))
+
+    def _images(self, scenes: Scenes, options: SimulationOptions) -> Tensor:
+        """Return the stacks of scenes (B, X, Y, Z), Hz."""
         df = self.simulator.images(scenes, options.weights()).values[..., -options.heights :]
-        return _of_scenes(scenes, df.to(self.device, torch.float32))
+        return df.to(self.device, torch.float32)
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class Stored:
 
     Raises:
         DataError: no scans to train on, or none to validate with.
+        UsageError: the recipe asks for a second tip, and each of these scans is of one.
     """
 
     scans: ScanSet
@@ -123,6 +133,11 @@ class Stored:
     corrupt: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.recipe.second:
+            raise UsageError(
+                f"second={self.recipe.second}: stored scans come without those of a second tip, which are simulated "
+                "from a molecule pack; give one as --data, or set second="
+            )
         for split in ("train", "val"):
             if not len(self.scans.of_split(split)):
                 raise DataError(
@@ -195,7 +210,7 @@ class Feed:
     device: str
     rank: int = 0
     world: int = 1
-    _last: dict[int, Examples] = field(default_factory=dict, init=False, repr=False)
+    _pool: dict[int, Examples] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.recipe.batch % self.world:
@@ -208,11 +223,18 @@ class Feed:
 
     def batch(self, step: int) -> Examples:
         """Return this process' share of the examples of a step."""
-        draw = step // self.recipe.reuse
-        if draw not in self._last:
-            self._last.clear()
-            self._last[draw] = self._examples("train", draw, self.recipe.batch // self.world)
-        return self.measured(self._last[draw], step)
+        size, latest = self.recipe.batch // self.world, step // self.recipe.reuse
+        draws = range(max(0, latest + 1 - self.recipe.pool), latest + 1)
+        for draw in self._pool.keys() - set(draws):
+            del self._pool[draw]
+        for draw in draws:
+            if draw not in self._pool:
+                self._pool[draw] = self._examples("train", draw, size)
+        if len(draws) == 1:
+            return self.measured(self._pool[latest], step)
+        mixed = np.random.default_rng(self._key(step, MIXED)).permutation(len(draws) * size)[:size]
+        parts = [self._pool[draw][mixed[mixed // size == i] % size] for i, draw in enumerate(draws)]
+        return self.measured(Examples.joined([part for part in parts if len(part)]), step)
 
     def validation(self) -> list[Examples]:
         """Return the validation's examples in batches: the same in any run and process."""
@@ -229,17 +251,22 @@ class Feed:
 
     @torch.no_grad()
     def measured(self, examples: Examples, step: int) -> Examples:
-        """Return examples as a microscope would bring them."""
+        """Return examples as a microscope would bring them.
+
+        A step that moves the targets moves the stacks of both tips alike; any other changes each in a way of its own.
+        """
         seed = int(np.random.SeedSequence(self._key(step, AUGMENTED)).generate_state(1, np.uint64)[0])
         generator = torch.Generator(self.device).manual_seed(seed)
-        df, targets = examples.df, Targets(examples.maps, examples.points)
+        df, targets, second = examples.df, Targets(examples.maps, examples.points), examples.second
         for augment, share in self.augment:
-            changed = augment(df, targets, generator)
-            if share < 1:
-                chosen = torch.rand(len(df), generator=generator, device=generator.device) < share
-                changed = _where(chosen, changed, (df, targets))
-            df, targets = changed
-        return examples.moved(df, *targets)
+            start, before = generator.get_state(), targets
+            df, targets = _changed(augment, share, df, before, generator)
+            if second is not None:
+                again = generator
+                if any(new is not old for new, old in zip(targets, before, strict=True)):
+                    again = torch.Generator(self.device).set_state(start)
+                second, _ = _changed(augment, share, second, before, again)
+        return examples.moved(df, *targets, second=second)
 
     def _key(self, draw: int, purpose: int) -> list[int]:
         return [self.recipe.seed, draw, purpose, 0 if draw >= VALIDATION else self.rank]
@@ -300,14 +327,27 @@ def _of_scenes(scenes: Scenes, df: Tensor) -> Examples:
         x=real(scenes.x + scenes.offset[:, :1]),
         y=real(scenes.y + scenes.offset[:, 1:]),
         z=real(scenes.z[:, -df.shape[3] :]),
+        tilt=real(scenes.offset),
     )
+
+
+def _changed(
+    augment: Augment, share: float, df: Tensor, targets: Targets, generator: torch.Generator
+) -> tuple[Tensor, Targets]:
+    """Return what a step makes of a share of the examples; of targets that it leaves alone, the very same tensors."""
+    changed = augment(df, targets, generator)
+    if share == 1:
+        return changed
+    chosen = torch.rand(len(df), generator=generator, device=generator.device) < share
+    return _where(chosen, changed, (df, targets))
 
 
 def _where(chosen: Tensor, new: tuple[Tensor, Targets], old: tuple[Tensor, Targets]) -> tuple[Tensor, Targets]:
     """Return what was changed of the `chosen` examples, bool (B,), and the others as they were."""
 
     def pick(changed: Tensor, before: Tensor) -> Tensor:
+        if changed is before:
+            return before
         return torch.where(chosen.to(before.device).view(-1, *[1] * (before.ndim - 1)), changed, before)
 
     return pick(new[0], old[0]), Targets(pick(new[1].maps, old[1].maps), pick(new[1].points, old[1].points))
-

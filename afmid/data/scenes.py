@@ -32,7 +32,9 @@ CLOSEST = np.array([[2.6, 1.75, 1.75], [1.75, 1.75, 1.75], [1.75, 1.75, 1.75]]) 
 LEVEL, LEAN = 0.15, 30.0  # Å and degrees: how far oxygens, and O–H bonds that point at no other, leave the level
 HYDROGEN_CHARGE = 0.43  # e, in MMFF94
 
-LIMITS = {"amplitude": (0, 50), "stiffness": (0.01, 100), "quadrupole": (-5, 5), "charge": (-2, 2)}  # of the ranges
+LIMITS = {  # of the ranges
+    "amplitude": (0, 50), "stiffness": (0.01, 100), "quadrupole": (-5, 5), "charge": (-2, 2), "second_charge": (0, 5),
+}  # fmt: skip
 
 
 class SceneRanges(BaseModel, extra="forbid", frozen=True):
@@ -52,6 +54,9 @@ class SceneRanges(BaseModel, extra="forbid", frozen=True):
     stiffness: tuple[float, float] = Field((0.2, 1.0), description="range of the lateral stiffness, N/m")
     quadrupole: tuple[float, float] = Field((-0.15, 0.05), description="range of the probe's quadrupole, e·Å²")
     charge: tuple[float, float] = Field((-0.1, 0.0), description="range of the probe's monopole, e")
+    second_charge: tuple[float, float] = Field(
+        (0.5, 1.5), description="range of the second tip's monopole and quadrupole, as shares of those of its preset"
+    )
 
     @field_validator(*LIMITS)
     @classmethod
@@ -120,6 +125,30 @@ def draw_scenes(
         molecules = _with(molecules, composed)
     molecules = _in_window(molecules, leading, where, options.size, ranges.offset)
     return options.scenes(molecules, clearance, tips, smiles[:count])
+
+
+def under_second_tip(
+    scenes: Scenes, options: SimulationOptions, ranges: SceneRanges, rng: np.random.Generator
+) -> Scenes:
+    """Return the same molecules in the same poses and window under drawn tips of another kind.
+
+    Height, tilt and stiffness are drawn anew: whoever changes the tip finds neither again.
+
+    Args:
+        scenes: from `draw_scenes`.
+        options: theirs, but for the tip.
+        ranges: what is drawn.
+        rng: the source of all chance.
+
+    Raises:
+        DataError: a tip that cannot be.
+    """
+    count, tip = len(scenes), options.effective_tip()
+    clearance = options.clearance + ranges.clearance * rng.uniform(-1, 1, count)
+    share = rng.uniform(*ranges.second_charge, count)
+    tips = _draw_tips(count, ranges, rng) | {"charge": share * tip.charge, "quadrupole": share * tip.quadrupole}
+    molecules = Molecules(scenes.numbers, scenes.positions, scenes.charges, scenes.bonds, scenes.orders)
+    return options.scenes(molecules, clearance, tips, scenes.smiles)
 
 
 def gather(pack: MoleculePack, conformers: NDArray[np.int64]) -> Molecules:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,42 @@ def test_smaller_molecules_are_filled_up_and_come_out_as_they_went_in():
 def test_a_part_of_the_examples_is_examples():
     part = both()[1:]
     assert (len(part), part.numbers.tolist()) == (1, [[18, 0, 0]])
+
+
+def test_the_stacks_of_a_second_tip_go_along():
+    examples = both()
+    two = replace(examples, second=examples.df + torch.arange(2.0).view(2, 1, 1, 1))
+    assert both().second is None
+    assert both()[1:].second is None
+    assert two[1:].second.unique().tolist() == [1]
+    assert Examples.joined([two, two[1:]]).second[:, 0, 0, 0].tolist() == [0, 1, 1]
+    turned = two.moved(two.df, two.maps, two.points, second=-two.second)
+    assert torch.equal(turned.second, -two.second)
+    assert turned.tilt.isnan().all()
+    with pytest.raises(DataError, match="are no batch"):
+        Examples.joined([two, examples])
+
+
+def test_a_stored_scan_does_not_tell_its_tilt():
+    assert both().tilt.shape == (2, 2)
+    assert both().tilt.isnan().all()
+    assert both()[1:].tilt.shape == (1, 2)
+
+
+def test_points_also_name_the_way_from_the_tips_base_to_its_probe():
+    tilt = torch.tensor([[0.3, -0.2], [torch.nan, torch.nan]])
+    examples = replace(both(), tilt=tilt)
+    assert examples.points.shape == (2, 3 + 2, 2)
+    base, probe = examples.points[0, -2:]
+    torch.testing.assert_close(probe - base, 2 * tilt[0])  # pixels of 0.5 Å
+
+    def moved(points):
+        return examples.moved(examples.df, examples.maps, points).tilt
+
+    torch.testing.assert_close(moved(examples.points), tilt, equal_nan=True)
+    torch.testing.assert_close(moved(examples.points + 5), tilt, equal_nan=True)  # a shift leaves it alone
+    torch.testing.assert_close(moved(7 - examples.points), -tilt, equal_nan=True)  # a half turn
+    torch.testing.assert_close(moved(examples.points.flip(2)), tilt.flip(1), equal_nan=True)  # a mirror
 
 
 def test_points_are_the_atoms_in_pixels_and_lead_back_to_their_positions():

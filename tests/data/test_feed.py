@@ -18,7 +18,8 @@ from afmid.io import read_scan, write_scan
 from afmid.molecule import Molecule
 from afmid.plugins import installed
 from afmid.recipe import Recipe, Step, augmentations
-from afmid.simulate import Scene, SimulationOptions, Tip, load_engine, simulate
+from afmid.simulate import TIPS, Scene, SimulationOptions, Tip, load_engine, simulate
+from afmid.simulate.scan_simulation import closest_height
 from afmid.training import fit
 from afmid.units import N_per_m
 
@@ -53,7 +54,11 @@ def feed(data, recipe: Recipe = RECIPE, **more) -> Feed:
 
 
 def same(a: Examples, b: Examples) -> bool:
-    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in Examples.__dataclass_fields__)
+    pairs = [(getattr(a, name), getattr(b, name)) for name in Examples.__dataclass_fields__]
+    return all(
+        one is other if one is None or other is None else torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        for one, other in pairs
+    )
 
 
 def test_a_batch_depends_on_the_step_the_seed_and_the_process_alone(pack):
@@ -125,6 +130,118 @@ def test_scans_that_are_used_again_are_made_to_look_measured_anew(pack):
     assert torch.equal(first.numbers, second.numbers)
     assert not torch.equal(first.df, second.df)
     assert not torch.equal(second.z, third.z)
+
+
+def test_batches_are_mixed_from_the_latest_drawings(pack):
+    recipe = RECIPE.model_copy(update={"augment": (), "reuse": 2})
+    drawn = [feed(pack, recipe).batch(2 * draw).df for draw in range(4)]
+    mixing = feed(pack, recipe.model_copy(update={"pool": 3}))
+    batches = [mixing.batch(step).df for step in range(8)]
+    for step, df in enumerate(batches):
+        latest = step // 2
+        pool = {draw: drawn[draw] for draw in range(max(0, latest - 2), latest + 1)}
+        sources = [(draw, i) for stack in df for draw in pool for i in range(6) if torch.equal(stack, pool[draw][i])]
+        assert len(sources) == len(set(sources)) == len(df) == 6
+    assert not torch.equal(batches[6], batches[7])
+    again = feed(pack, recipe.model_copy(update={"pool": 3}))
+    assert torch.equal(again.batch(7).df, batches[7])  # as a run that goes on from there has it
+    torch.testing.assert_close(mixing.batch(7).maps, dots(mixing.batch(7)))
+
+
+def with_second(**changes) -> Recipe:
+    return RECIPE.model_copy(update={"second": "Xe", **changes})
+
+
+def test_a_second_tip_repeats_and_no_recipe_without_one_notices(pack):
+    batch = feed(pack, with_second()).batch(4)
+    assert same(batch, feed(pack, with_second()).batch(4))
+    assert batch.second.shape == batch.df.shape
+    assert torch.isfinite(batch.second).all()
+    assert all(part.second.shape == part.df.shape for part in feed(pack, with_second()).validation())
+    one = with_second(batch=4, augment=())  # four amplitudes: each scene is the first that its tips are drawn for
+    plain = feed(pack, one.model_copy(update={"second": ""}))
+    assert plain.batch(0).second is None
+    assert torch.equal(plain.batch(0).df[0], feed(pack, one).batch(0).df[0])
+
+
+def test_the_second_stacks_are_of_the_same_molecules_under_a_tip_of_their_own(pack):
+    ranges = SceneRanges(stiffness=(0.3, 0.3), second_charge=(0.7, 0.7), amplitude=(0.5, 0.5))
+    ranges = ranges.model_copy(update={"tilt": 0})
+    simulation = GRID.model_copy(update={"probe": "Cl"})  # of the first tip alone
+    batch = feed(pack, with_second(augment=(), scenes=ranges, simulation=simulation)).batch(0)
+    tip = Tip(probe="Xe", quadrupole=0.7 * TIPS["Xe"].quadrupole, lateral_stiffness=0.3 * N_per_m)
+    _, simulator = load_engine()
+    clearances = np.linspace(-0.4, 0.4, 161) + GRID.clearance
+    found = []
+    for i in range(len(batch)):
+        molecule = batch.molecule(i)
+        heights = closest_height(molecule.numbers, molecule.positions[:, 2], tip.number, clearances)
+        x, y = (axis[i].double().numpy() for axis in (batch.x, batch.y))
+        scenes = [Scene(molecule, tip, x, y, low + 0.1 * np.arange(14)[::-1]) for low in heights]
+        df = simulator.images(scenes, GRID.weights()).values[..., -GRID.heights :]
+        error = (df - batch.second[i]).abs().amax((1, 2, 3)) / batch.second[i].abs().max()
+        assert error.min() < 0.05  # between two of the heights
+        found.append(heights[int(error.argmin())] - float(batch.z[i, -1]))
+    assert np.std(found) > 0.1  # Å: the height is drawn for each of the two tips
+
+
+def test_two_tilted_tips_show_a_molecule_in_one_place(pack):
+    """The tilts are drawn apart, and no pixel is moved by either."""
+    still = {"several": 0.0, "water": 0.0, "clearance": 0.0, "offset": 0.0, "flat": 1.0, "flat_tilt": 0.0}
+    ranges = SceneRanges(**still, tilt=0.5, quadrupole=(0, 0), charge=(0, 0), stiffness=(0.5, 0.5))
+    ranges = ranges.model_copy(update={"second_charge": (0, 0)})
+    grid = SimulationOptions(size=12, pixels=96, heights=2)
+    batch = feed(pack, with_second(batch=24, augment=(), simulation=grid, scenes=ranges)).batch(0)
+    shifts = [_shift(a, b) for a, b in zip(batch.df[..., 0], batch.second[..., 0], strict=True)]
+    assert np.mean(shifts) < 0.3  # Å; 0.45 on average lie the probes apart from their bases
+
+
+def test_a_step_that_moves_pixels_moves_both_tips_alike_and_any_other_each_by_itself(pack):
+    def changed(*steps: str) -> Examples:
+        source = feed(pack, with_second(batch=60, augment=augmentations(*steps)))
+        return source.measured(twins, 1)
+
+    plain = feed(pack, with_second(batch=60, augment=())).batch(0)
+    twins = replace(plain, second=plain.df)
+    for steps in (("flip",), ("flip:0.5", "shift"), ("rotate:0.5", "zoom:0.5"), ("normalise",)):
+        both = changed(*steps)
+        assert torch.equal(both.df, both.second)
+        assert not torch.equal(both.df, plain.df)
+    for steps in (("noise",), ("background",), ("plane-shift",)):
+        both = changed(*steps)
+        assert (both.df != both.second).flatten(1).any(1).float().mean() > 0.8
+    some = changed("noise:0.5")
+    first, second = ((stack != plain.df).flatten(1).any(1) for stack in (some.df, some.second))
+    assert 15 <= int((first ^ second).sum()) <= 45  # of 60: the share is drawn for each
+
+
+def test_the_tilt_turns_with_the_images(pack):
+    """Whichever way a scan is turned, the simulator makes it of the turned molecule under the tip turned alike."""
+    ranges = SceneRanges(stiffness=(0.3, 0.3), quadrupole=(0, 0), charge=(0, 0), amplitude=(0.5, 0.5), tilt=0.5)
+    source = feed(pack, RECIPE.model_copy(update={"augment": augmentations("flip"), "scenes": ranges}))
+    plain = replace(source, augment=()).batch(0)
+    turned = source.measured(plain, 3)
+    assert (turned.tilt != plain.tilt).any()
+    torch.testing.assert_close(turned.tilt.norm(dim=1), plain.tilt.norm(dim=1))
+    _, simulator = load_engine()
+    for batch in (plain, turned):
+        for i in range(len(batch)):
+            x, y, low = (batch.x[i].double().numpy(), batch.y[i].double().numpy(), float(batch.z[i, -1]))
+            offset = batch.tilt[i].double().tolist()
+            tip = Tip(quadrupole=0, lateral_stiffness=0.3 * N_per_m, offset=offset)
+            z = low + 0.1 * np.arange(14)[::-1]
+            scene = Scene(batch.molecule(i), tip, x - offset[0], y - offset[1], z)
+            df = simulator.images([scene], GRID.weights()).values[0, ..., -GRID.heights :]
+            assert (df - batch.df[i]).abs().max() < 2e-3 * batch.df[i].abs().max()
+
+
+def test_a_second_tip_leaves_the_tilt_of_the_first(pack):
+    one = with_second(batch=4, augment=())
+    with_other, alone = (feed(pack, recipe).batch(0) for recipe in (one, one.model_copy(update={"second": ""})))
+    assert torch.equal(with_other.tilt[0], alone.tilt[0])
+    assert 0 < with_other.tilt.norm(dim=1).max() <= 0.5
+    upright = SceneRanges().model_copy(update={"tilt": 0})
+    assert not feed(pack, RECIPE.model_copy(update={"scenes": upright})).batch(0).tilt.any()
 
 
 def test_maps_and_atoms_go_along_where_a_step_moves_the_pixels(pack):
@@ -205,14 +322,21 @@ def test_a_window_on_a_wide_scan_shows_one_of_the_topmost_atoms(tmp_path):
     source = feed(open_scans([str(tmp_path)]), RECIPE.model_copy(update={"augment": ()}))
     for step in range(4):
         batch = source.batch(step)
-        inside = (batch.points > -0.5) & (batch.points < GRID.pixels - 0.5)
+        atoms = batch.points[:, : batch.numbers.shape[1]]
+        inside = (atoms > -0.5) & (atoms < GRID.pixels - 0.5)
         assert (inside.all(-1) & batch.atoms).any(1).all()
+
+
+def test_stored_scans_have_no_second_tip(stored):
+    with pytest.raises(UsageError, match="second=Xe: stored scans come without those of a second tip"):
+        feed(stored[0], with_second())
 
 
 def test_stored_scans_come_on_the_recipes_grid_without_those_that_do_not_serve(stored, caplog):
     stored, lost = stored
     source = feed(stored, RECIPE.model_copy(update={"augment": ()}))
     batches = [source.batch(step) for step in range(10)]
+    assert all(batch.tilt.isnan().all() for batch in batches)
     assert {tuple(batch.df.shape) for batch in batches} == {(6, 16, 16, 4)}
     for batch in batches:
         torch.testing.assert_close(batch.maps, dots(batch))

@@ -20,6 +20,7 @@ from afmid.data.scenes import (
     draw_scenes,
     gather,
     side_by_side,
+    under_second_tip,
     water_cluster,
 )  # fmt: skip
 from afmid.errors import DataError
@@ -60,6 +61,29 @@ def test_gathered_conformers_are_those_of_the_pack(pack):
         for name in ("bonds", "orders"):
             assert_array_equal(getattr(columns, name)[b, : len(molecule.bonds)], getattr(molecule, name))
             assert not getattr(columns, name)[b, len(molecule.bonds) :].any()
+
+
+def test_a_second_tip_finds_the_same_molecules_in_the_same_window(pack):
+    everything = SceneRanges(several=0.3, water=0.3, second_charge=(0.5, 1.5))
+    first = draw(pack, np.arange(60) % 4, everything)
+    options = OPTIONS.model_copy(update={"tip": "Xe"})
+    second, again = (under_second_tip(first, options, everything, np.random.default_rng(5)) for _ in range(2))
+    assert_array_equal(second.z, again.z)
+    for name in ("numbers", "positions", "charges", "bonds", "orders", "smiles"):
+        assert_array_equal(getattr(second, name), getattr(first, name))
+    for name, offset, other in (("x", first.offset[:, :1], second.offset[:, :1]),
+                                ("y", first.offset[:, 1:], second.offset[:, 1:])):  # fmt: skip
+        assert_allclose(getattr(second, name) + other, getattr(first, name) + offset, atol=1e-12)
+    assert set(second.probe) == {54}
+    assert not second.charge.any()
+    assert (second.quadrupole.min(), second.quadrupole.max()) == pytest.approx((0.15, 0.45), abs=0.03)
+    lift = second.z[:, -1] - first.z[:, -1]
+    assert 0.15 < lift.std() < 0.5  # Å: √2 times that of one height, which is uniform in ±0.4
+    pairs = (first.lateral_stiffness, second.lateral_stiffness), (first.offset[:, 0], second.offset[:, 0])
+    assert all(abs(np.corrcoef(pair)[0, 1]) < 0.4 for pair in pairs)
+    chlorine = under_second_tip(first, OPTIONS.model_copy(update={"tip": "Cl"}), everything, np.random.default_rng(5))
+    assert ((chlorine.charge >= -0.45) & (chlorine.charge <= -0.15)).all()
+    assert not chlorine.quadrupole.any()
 
 
 def test_scenes_hold_their_molecules_and_repeat_under_a_seed(pack):
