@@ -4,21 +4,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from afmid.errors import PluginError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
     from afmid.data.examples import Examples
     from afmid.evaluate.figures import Figure
     from afmid.identification import Identification
-    from afmid.molecule import Molecule
+    from afmid.molecule import Molecule, Molecules
     from afmid.scan import Scan
     from afmid.simulate import Scene
 
@@ -64,7 +65,8 @@ class Targets(NamedTuple):
 
     Attributes:
         maps: images of the molecules, (B, C, X, Y); C may be 0.
-        points: where the atoms are, in pixels along X and Y from the centre of the first pixel, (B, N, 2); N may be 0.
+        points: where the atoms are, and in training the tip's base and its resting probe, in pixels along X and Y from
+            the centre of the first pixel, (B, N, 2); N may be 0. NaN where a place is not known.
     """
 
     maps: "Tensor"
@@ -116,6 +118,31 @@ class Method(Protocol):
 
     def identify(self, scans: "Sequence[Scan]", options: Any, prefix: "Molecule | None" = None) -> "Identification":
         """Answer for scans of one sample, one per tip; `prefix` holds atoms already known."""
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """What a Method may be besides: one that can draw its maps of any molecule. Candidates are then matched to those.
+
+    Attributes:
+        rendered_maps: names of the maps that are worth it, as its answers have them.
+    """
+
+    rendered_maps: tuple[str, ...]
+
+    def rendered(
+        self, molecules: "Molecules", x: "NDArray[np.float64]", y: "NDArray[np.float64]", names: tuple[str, ...]
+    ) -> "Tensor":
+        """Return the maps of these names that scans of molecules (B) should give, (B, C, X, Y), float32, on the CPU.
+
+        Args:
+            molecules: with z up; their height makes no difference.
+            x, y: pixels (X,) and (Y,), Å, evenly spaced.
+            names: some of `rendered_maps`, C of them.
+
+        Raises:
+            DataError: an element that the maps do not know.
+        """
 
 
 class Score(Protocol):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from afmid.cli.options import check_inputs, cores
+from afmid.cli.options import cores
 from afmid.cli.output import few_warnings, note, working
 from afmid.errors import DataError, UsageError
-from afmid.offers import Identifier, Offer
+from afmid.offers import Identifier, Method, Offer, Renders
 from afmid.plugins import parse_options
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from afmid.offers import Simulator
     from afmid.scan import Scan
 
-Stage = Callable[["Identification", "Scan", Callable[[str], None]], "Identification"]
+Stage = Callable[["Identification", "Scan", Method, Callable[[str], None]], "Identification"]
+After = Callable[["Identification", "Scan", Method], "Identification"]
 
 NAMES = ("candidates", "refine")  # of the stages, by which --set sets their options
 SELF, OPEN = "self", "sim-open"  # in place of a library: the answer's own molecule, and those of that suite
@@ -30,7 +31,7 @@ Candidates = Annotated[
     typer.Option(
         "--candidates",
         metavar="LIB",
-        help="rank molecules: a pack, a list of SMILES, sim-open (those of that suite), or self (the answer's own)",
+        help="rank molecules: a pack, a list of SMILES, a SMILES, sim-open (that suite's), or self (the answer's own)",
     ),
 ]
 Refine = Annotated[bool, typer.Option("--refine", help="move the atoms until their simulation reproduces the scan")]
@@ -57,11 +58,14 @@ class Stages:
         """Find out, before the work, whether the stages can follow these methods.
 
         Raises:
-            DataError: the library is not there.
+            DataError: the library is not there, and is no molecule.
             UsageError: a method gives nothing that could be refined.
         """
         if self.library and self.library not in (SELF, OPEN):
-            check_inputs([self.library])
+            from afmid.evaluate.library import is_there, smiles_named
+
+            if not is_there(self.library):
+                smiles_named(self.library)
         for method in chosen:
             if self.refining and self.library in (None, SELF) and method.gives and "elements" not in method.gives:
                 raise UsageError(
@@ -80,8 +84,8 @@ class Stages:
         more = ("candidates", "fit") if self.library else ("fit",) if self.refining else ()
         return replace(identifier, gives=(*identifier.gives, *more)) if identifier.gives else identifier
 
-    def load(self, device: str) -> "Callable[[Identification, Scan], Identification]":
-        """Load the library and an engine, where they are needed, and return what follows an answer."""
+    def load(self, device: str) -> After:
+        """Load the library and an engine, where they are needed, and return what follows a method's answer."""
         follow: list[tuple[str, Stage]] = []
         if self.library:
             from afmid.simulate import load_engine
@@ -93,11 +97,11 @@ class Stages:
         if self.refining:
             follow.append(("refined", partial(_refined, options=self.refining)))
 
-        def after(answer: "Identification", scan: "Scan") -> "Identification":
+        def after(answer: "Identification", scan: "Scan", method: Method) -> "Identification":
             with working() as say:
                 for done, stage in follow:
                     try:
-                        answer = stage(answer, scan, say)
+                        answer = stage(answer, scan, method, say)
                     except DataError as error:  # the answer stands all the same
                         note(f"warning: not {done}: {error}")
             return answer
@@ -118,6 +122,7 @@ def _library(path: str) -> "MoleculePack":
 def _ranked(
     answer: "Identification",
     scan: "Scan",
+    method: Method,
     say: Callable[[str], None],
     library: "MoleculePack | None",
     simulator: "Simulator",
@@ -132,10 +137,13 @@ def _ranked(
 
     if library is None and not answer.smiles:
         raise DataError("the answer has no molecule of its own; give some to choose from: --candidates LIB")
-    return rank(answer, scan, library, simulator, options, lambda share: say(f"candidates: {share:.0%}"))
+    draws = method if isinstance(method, Renders) else None
+    return rank(answer, scan, library, simulator, options, lambda share: say(f"candidates: {share:.0%}"), draws)
 
 
-def _refined(answer: "Identification", scan: "Scan", say: Callable[[str], None], options: Any) -> "Identification":
+def _refined(
+    answer: "Identification", scan: "Scan", method: Method, say: Callable[[str], None], options: Any
+) -> "Identification":
     """Refine an answer.
 
     Raises:

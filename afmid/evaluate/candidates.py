@@ -1,45 +1,40 @@
-"""Which molecules of a library a scan may show: each is laid under the tip, simulated again and compared with the scan.
+"""Which molecules of a library a scan may show, and how they lie: each is laid under the tip and compared with it.
 
-All candidates are searched coarsely, in poses that show many of their atoms to the tip and at all turns and shifts;
-the best ones are settled in the scan's frame. What a method has said of the molecule counts beside the fit.
+All candidates are searched coarsely, in many poses and at all turns and shifts: in the maps that the method predicted,
+where it can draw them of molecules too, else in the images, simulated again. The best ones are settled in the scan's
+frame and compared with the images. What a method has said of the molecule counts beside the fit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
-from scipy.spatial.transform import Rotation
 
 from afmid import chem
 from afmid.data.pack import MoleculePack, concatenate
-from afmid.data.poses import entropy
-from afmid.data.scenes import gather
 from afmid.errors import DataError
-from afmid.evaluate.placement import DEPTH, Bench, Matcher, Settled, settle, upper_middle
+from afmid.evaluate.bench import Bench, ImageBench, MapBench
+from afmid.evaluate.placement import taken, together
+from afmid.evaluate.search import Extent, best, search, settled, told
 from afmid.identification import Candidate, Identification
-from afmid.molecule import SYMBOLS, Molecule, Molecules, flat_rotation
-from afmid.offers import Simulator
+from afmid.molecule import SYMBOLS, Molecule, Molecules
+from afmid.offers import Renders, Simulator
 from afmid.scan import Scan
 from afmid.simulate.elements import lennard_jones
-from afmid.simulate.scan_simulation import SimulationOptions, closest_height
 from afmid.simulate.tip import TIPS, Tip
 from afmid.units import N_per_m
 
 Array = NDArray[np.float64]
 
-MARGIN = 2.0  # Å: how far beyond its atoms' centres a molecule is searched for
-PATCH = 3.0  # Å: by which the widths of simulated patches differ
 WIDEST = 80.0  # Å: of a scan
-BLOCK = 256  # poses that are simulated together
-SETTLED = 16  # of those in the scan's frame, whose images are larger
-LEAN, WAYS = 8.0, 6  # degrees by which molecules that lie flat lean, besides not at all, and to how many ways
 STEP = 0.2  # Å between heights of the force in the search
+WAYS_OF_ONE = 10  # to lie that are searched of a library of one molecule, at least
 FEW, MANY = 3, 10  # images that are compared, at first and in the end
 
 
@@ -47,47 +42,32 @@ class CandidateOptions(BaseModel, extra="forbid", frozen=True):
     """How candidates are searched for and ranked."""
 
     top: int = Field(10, ge=1, le=1000, description="candidates to return")
+    by: Literal["both", "maps", "images"] = Field(
+        "both",
+        description="what they are searched in and ranked by: the method's maps and then the images, where it draws "
+        "maps of molecules, or one of them alone",
+    )
+    configurations: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="ways to lie that are told of each, at most; by default 1, or top of a single one",
+    )
     poses: int = Field(
-        32, ge=0, le=1000, description="poses of a free conformer besides flat ones: those that show most"
+        32, ge=0, le=1000, description="poses of a free conformer besides flat ones, at least: those that show most"
     )
     directions: int = Field(300, ge=2, le=5000, description="even directions of view that the poses are chosen from")
     turns: int = Field(24, ge=4, le=360, description="turns in the plane")
     pixel: float = Field(0.6, ge=0.1, le=2, description="pixel of the search, Å")
     shortlist: int = Field(1000, ge=1, le=100_000, description="candidates that are settled after the search")
-    starts: int = Field(3, ge=1, le=20, description="poses of each of them that are settled")
+    starts: int = Field(3, ge=1, le=20, description="poses of each of them that are settled, for each configuration")
     finalists: int = Field(100, ge=1, le=10_000, description="candidates that are settled again, with the tip")
     fine_pixel: float = Field(0.25, ge=0.05, le=2, description="pixel of the fit, Å")
-    most: int = Field(5000, ge=1, description="simulate so many candidates, the likeliest by what the answer says")
+    most: int = Field(5000, ge=1, description="search so many candidates, the likeliest by what the answer says")
+    maps_weight: float = Field(0.1, ge=0, le=10, description="weight of the match with the maps beside the fit")
     graph_weight: float = Field(0.1, ge=0, le=10, description="weight of the fingerprints' similarity beside the fit")
     formula_weight: float = Field(0.1, ge=0, le=10, description="weight of the elements in common beside the fit")
     lateral_stiffness: float | None = Field(None, gt=0, le=100, description="lateral stiffness of the probe, N/m")
-
-
-class _Poses(NamedTuple):
-    """Poses (B) of conformers of a library.
-
-    Attributes:
-        conformers: which of the library (B,).
-        rotations: how each is turned (B, 3, 3).
-        places: where the middle of its upper side lies (B, 3), Å, see `upper_middle`.
-        scores: how well it matches (B,).
-    """
-
-    conformers: NDArray[np.int64]
-    rotations: Array
-    places: Array
-    scores: Array
-
-    def taken(self, which: NDArray[Any]) -> "_Poses":
-        """Return some of them."""
-        return _Poses(*(column[which] for column in self))
-
-    def molecules(self, pack: MoleculePack) -> Molecules:
-        """Return the molecules as they lie."""
-        pieces = gather(pack, self.conformers)
-        positions = pieces.positions @ self.rotations.swapaxes(1, 2)
-        shifts = self.places - upper_middle(pieces.numbers, positions)
-        return pieces._replace(positions=positions + shifts[:, None])
 
 
 def rank(
@@ -97,12 +77,15 @@ def rank(
     simulator: Simulator,
     options: CandidateOptions = CandidateOptions(),  # noqa: B008 (frozen)
     progress: Callable[[float], None] = lambda share: None,
+    method: Renders | None = None,
 ) -> Identification:
     """Return the answer with the candidates that fit the scan, best first, each as it lies under the tip.
 
-    A candidate's scores are "fit", the correlation of its simulated stack with the scan; and where the answer tells a
-    SMILES "graph", the Tanimoto similarity of the fingerprints, and where it tells a SMILES or elements "formula", the
-    share of atoms in common. They are summed with the options' weights. The same input gives the same ranking.
+    A candidate's scores are "fit", the correlation of its simulated stack with the scan; where the method draws maps
+    "maps", their correlation with the answer's; where the answer tells a SMILES "graph", the Tanimoto similarity of the
+    fingerprints, and where it tells a SMILES or elements "formula", the share of atoms in common. They are summed with
+    the options' weights; without "fit", "maps" counts whole. A candidate that may lie in several ways comes once for
+    each. The same input gives the same ranking.
 
     Args:
         answer: of a method, in the scan's frame.
@@ -111,9 +94,11 @@ def rank(
         simulator: an engine's.
         options: of the search.
         progress: called now and then with the share of the work that is done, 0–1.
+        method: that of the answer, where it draws maps of molecules.
 
     Raises:
-        DataError: the scan holds no Δf, has a tip that is not known, or is too wide, or no candidate can be simulated.
+        DataError: the scan is too wide, holds no Δf or has a tip that is not known (the maps alone ask for neither),
+            there are no maps to rank by, or no candidate can be simulated.
     """
     width = max(float(np.ptp(scan.x)), float(np.ptp(scan.y)))
     if width > WIDEST:
@@ -121,60 +106,77 @@ def rank(
     if library is None and not answer.smiles:
         return answer
     pack = _own(str(answer.smiles)) if library is None else library
-    tip = _tip(scan, options)
-    rough = Bench.of(scan, simulator, FEW, tip, STEP)
-    exact = Bench.of(scan, simulator, MANY, tip)
     said = _said(answer, pack)
     weights = {"graph": options.graph_weight, "formula": options.formula_weight}
     bonus = sum((weights[name] * values for name, values in said.items()), np.zeros(len(pack.smiles)))
     likely = np.argsort(-bonus, kind="stable")[: options.most if bonus.any() else None]
+    benches = _benches(answer, scan, simulator, options, method)
+    lone = library is not None and len(library.smiles) == 1
+    told_of_each = options.configurations or (options.top if lone else 1)
+    ways = max(told_of_each, WAYS_OF_ONE if lone else 1)  # that are searched, so that asking for fewer changes no order
+    finalists = max(options.finalists, options.top)
 
-    everywhere = partial(_found, scan=scan, bench=rough, bonus=bonus, options=options)
-    conformers, finalists = _simulated(pack, likely), max(options.finalists, options.top)
-    owners, found = everywhere(pack, conformers, progress=partial(_tell, progress, 0.0, 0.7))
-    if len(mirrored := _of_either_hand(pack, conformers, owners[_best(owners, found.scores, finalists, 1)])):
+    coarse = benches.get("maps") or ImageBench.of(scan, simulator, FEW, _tip(scan, options), STEP)
+    extent = Extent(
+        options.directions, options.poses, options.turns, options.pixel, options.shortlist, options.starts * ways
+    )
+    everywhere = partial(search, bench=coarse, bonus=bonus, extent=extent)
+    conformers = _simulated(pack, likely)
+    owners, found = everywhere(pack, conformers, progress=partial(told, progress, 0.0, 0.7))
+    if len(mirrored := _of_either_hand(pack, conformers, owners[best(owners, found.scores, finalists, 1)])):
         other = replace(pack, positions=pack.positions * np.array([-1, 1, 1], np.int16))
-        more, found_too = everywhere(other, mirrored, progress=partial(_tell, progress, 0.7, 0.1))
-        owners, found = np.concatenate([owners, more]), _together([found, found_too])
+        more, found_too = everywhere(other, mirrored, progress=partial(told, progress, 0.7, 0.1))
+        owners, found = np.concatenate([owners, more]), together([found, found_too])
+    exact = benches.get("fit") or coarse
+    if exact is not coarse:  # the maps tell nothing of the height
+        found = found._replace(molecules=exact.laid(found.molecules))
     for begin, count, each, pixel in (
-        (0.8, finalists, 2, options.pixel),
-        (0.9, options.top + 2, 1, options.fine_pixel),
+        (0.8, finalists, 2 * ways, options.pixel),
+        (0.9, options.top + 2, ways, options.fine_pixel),
     ):
-        kept = _best(owners, found.scores + bonus[owners], count, each)
-        owners, molecules = owners[kept], Molecules._make(column[kept] for column in found.molecules)
-        found = _settled(molecules, scan, exact, pixel, 6, True, partial(_tell, progress, begin, 0.1))
+        kept = best(owners, found.scores + bonus[owners], count, each, found.molecules)
+        owners = owners[kept]
+        last = partial(told, progress, begin, 0.1)
+        found = settled(taken(found.molecules, kept), exact, pixel, 6, exact is not coarse, last)
 
+    matches = {
+        name: found.scores if bench is exact else settled(found.molecules, bench, options.fine_pixel, 1, False).scores
+        for name, bench in benches.items()
+    }
+    matched = matches["fit"] + options.maps_weight * matches.get("maps", 0.0) if "fit" in matches else matches["maps"]
+    totals = matched + bonus[owners]
     candidates = []
-    for i in _best(owners, found.scores + bonus[owners], options.top, 1).tolist():
-        owner, fit = int(owners[i]), float(found.scores[i])
-        scores = {"fit": fit, **{name: float(values[owner]) for name, values in said.items()}}
+    for i in best(owners, totals, options.top, told_of_each, found.molecules).tolist():
+        owner = int(owners[i])
+        scores = {name: float(values[i]) for name, values in matches.items()}
+        scores |= {name: float(values[owner]) for name, values in said.items()}
         molecule = _molecule(found.molecules, i, pack.smiles[owner])
-        candidates.append(_candidate(fit + float(bonus[owner]), scores, molecule))
+        candidates.append(_candidate(float(totals[i]), scores, molecule))
     record = {"pool": len(pack.smiles), "simulated": len(likely), "options": options.model_dump()}
     return replace(
         answer,
         candidates=tuple(candidates),
-        fit=candidates[0].scores["fit"],
+        fit=candidates[0].scores.get("fit", answer.fit),
         meta={**answer.meta, "candidates": record},
     )
 
 
-def _found(
-    pack: MoleculePack,
-    conformers: NDArray[np.int64],
-    scan: Scan,
-    bench: Bench,
-    bonus: Array,
-    options: CandidateOptions,
-    progress: Callable[[float], None],
-) -> tuple[NDArray[np.int64], Settled]:
-    """Return the best poses of conformers, roughly settled, and whose they are (B,)."""
-    poses = _lowered(_poses(pack, conformers, options), pack, bench)
-    poses = _searched(poses, pack, scan, bench, options, partial(_tell, progress, 0.0, 0.7))
-    owners = pack.molecule_index[poses.conformers]
-    kept = _best(owners, poses.scores + bonus[owners], options.shortlist, options.starts)
-    molecules = poses.taken(kept).molecules(pack)
-    return owners[kept], _settled(molecules, scan, bench, options.pixel, 4, False, partial(_tell, progress, 0.7, 0.3))
+def _benches(
+    answer: Identification, scan: Scan, simulator: Simulator, options: CandidateOptions, method: Renders | None
+) -> dict[str, Bench]:
+    """Return what candidates are matched to in the end, by the names of their scores.
+
+    Raises:
+        DataError: there is none, or see `ImageBench.of`.
+    """
+    benches: dict[str, Bench] = {}
+    if options.by != "maps":
+        benches["fit"] = ImageBench.of(scan, simulator, MANY, _tip(scan, options))
+    if options.by != "images" and method is not None and (maps := MapBench.of(answer, method)):
+        benches["maps"] = maps
+    if not benches:
+        raise DataError(f"{answer.method} draws no maps of candidates; rank by images: --set candidates.by=images")
+    return benches
 
 
 def _of_either_hand(
@@ -183,10 +185,6 @@ def _of_either_hand(
     """Return the conformers of molecules whose mirror image is as likely: their SMILES names no hand."""
     either = [molecule for molecule in molecules.tolist() if "@" not in pack.smiles[molecule]]
     return conformers[np.isin(pack.molecule_index[conformers], either)]
-
-
-def _tell(progress: Callable[[float], None], begin: float, width: float, share: float) -> None:
-    progress(begin + width * share)
 
 
 def _tip(scan: Scan, options: CandidateOptions) -> Tip | None:
@@ -225,7 +223,7 @@ def _said(answer: Identification, pack: MoleculePack) -> dict[str, Array]:
 
 
 def _simulated(pack: MoleculePack, molecules: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the conformers of molecules whose elements have parameters."""
+    """Return the conformers of molecules whose elements have Lennard-Jones parameters, which maps need too."""
     known = []
     for number in np.unique(pack.numbers):
         try:
@@ -238,154 +236,6 @@ def _simulated(pack: MoleculePack, molecules: NDArray[np.int64]) -> NDArray[np.i
     if not len(conformers):
         raise DataError("no candidate of the library can be simulated: their elements have no Lennard-Jones parameters")
     return conformers
-
-
-def _poses(pack: MoleculePack, conformers: NDArray[np.int64], options: CandidateOptions) -> _Poses:
-    """Return the poses in which conformers are searched: about flat, and for free ones those that show most atoms."""
-    views = _even_directions(options.directions)
-    upwards = _upwards(views)
-    owners, rotations = [conformers[:0]], [np.empty((0, 3, 3))]
-    for pressed in (0, 1):
-        for some in _blocks(conformers[pack.pressed[conformers] == pressed]):
-            pieces = gather(pack, some)
-            atoms = pieces.numbers > 0
-            turned = _about_flat(flat_rotation(pieces.positions, atoms))
-            if not pressed:
-                shown = entropy(np.where(atoms[:, None], views @ pieces.positions.swapaxes(1, 2), -np.inf))  # (B, D)
-                turned = np.concatenate([turned, upwards[np.argsort(-shown, 1, kind="stable")[:, : options.poses]]], 1)
-            owners.append(np.repeat(some, turned.shape[1]))
-            rotations.append(turned.reshape(-1, 3, 3))
-    count = sum(map(len, owners))
-    return _Poses(np.concatenate(owners), np.concatenate(rotations), np.zeros((count, 3)), np.zeros(count))
-
-
-def _about_flat(flat: Array) -> Array:
-    """Return rotations (B, P, 3, 3) that lay molecules on either side, level and leaning a little to all ways.
-
-    Args:
-        flat: those that lay them flat (B, 3, 3).
-    """
-    ways = 2 * np.pi * np.arange(WAYS) / WAYS
-    leans = np.deg2rad(LEAN) * np.stack([np.cos(ways), np.sin(ways), 0 * ways], 1)
-    leaning = Rotation.from_rotvec(np.concatenate([np.zeros((1, 3)), leans])).as_matrix()
-    over = np.stack([np.eye(3), np.diag([1.0, -1.0, -1.0])])
-    return np.asarray(np.einsum("lij,sjk,bkm->blsim", leaning, over, flat)).reshape(len(flat), -1, 3, 3)
-
-
-def _even_directions(count: int) -> Array:
-    """Return unit vectors (count, 3) spread evenly over the sphere, on a Fibonacci spiral."""
-    z = 1 - (2 * np.arange(count) + 1) / count
-    angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)
-    return np.stack([np.sqrt(1 - z * z) * np.cos(angle), np.sqrt(1 - z * z) * np.sin(angle), z], 1)
-
-
-def _upwards(directions: Array) -> Array:
-    """Return rotations (D, 3, 3) that turn unit vectors (D, 3) to +z."""
-    beside = np.where(np.abs(directions[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
-    x = np.cross(beside, directions)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return np.stack([x, np.cross(directions, x), directions], 1)
-
-
-def _lowered(poses: _Poses, pack: MoleculePack, bench: Bench) -> _Poses:
-    """Return the poses with their tops at z = 0 where the scan counts its height from there, else as far as usual."""
-    if bench.known:
-        return poses
-    places, usual = poses.places.copy(), SimulationOptions().clearance
-    for some in _blocks(np.arange(len(places))):
-        molecules = poses.taken(some).molecules(pack)
-        lowest = closest_height(molecules.numbers, molecules.positions[..., 2], bench.tip.number, usual)
-        places[some, 2] = bench.z[-1] - lowest
-    return poses._replace(places=places)
-
-
-def _searched(
-    poses: _Poses,
-    pack: MoleculePack,
-    scan: Scan,
-    bench: Bench,
-    options: CandidateOptions,
-    progress: Callable[[float], None],
-) -> _Poses:
-    """Return the poses turned in the plane and shifted to where they match the scan best."""
-    patches = _patches(poses, pack)
-    found = _Poses(poses.conformers, *(column.copy() for column in poses[1:]))
-    done = 0
-    for patch in np.unique(patches):
-        pixels = int(np.ceil(patch * PATCH / options.pixel))
-        axis = np.asarray((np.arange(pixels) - (pixels - 1) / 2) * options.pixel, np.float64)
-        matcher = Matcher(scan.df[..., bench.chosen], scan.x, scan.y, options.pixel, options.turns, pixels)
-        for some in _blocks(np.flatnonzero(patches == patch)):
-            match = matcher(bench.images(poses.taken(some).molecules(pack), axis, axis))
-            turns = Rotation.from_rotvec(match.turn[:, None] * [0.0, 0.0, 1.0]).as_matrix()
-            found.rotations[some] = turns @ poses.rotations[some]
-            found.places[some, :2] = np.stack([match.x, match.y], 1)
-            found.scores[some] = match.score
-            done += len(some)
-            progress(done / len(patches))
-    return found
-
-
-def _patches(poses: _Poses, pack: MoleculePack) -> NDArray[np.int64]:
-    """Return how wide a square about each pose (B,) shows what a tip feels of it, in units of `PATCH`."""
-    widths = np.empty(len(poses.scores))
-    for some in _blocks(np.arange(len(widths))):
-        numbers, positions = poses.taken(some).molecules(pack)[:2]
-        felt = (numbers > 0) & (positions[..., 2] >= poses.places[some, 2, None] - DEPTH)
-        widths[some] = 2 * np.where(felt[..., None], np.abs(positions[..., :2]), 0).max((1, 2))
-    return np.ceil((widths + 2 * MARGIN) / PATCH).astype(np.int64)
-
-
-def _blocks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    return (indices[start : start + BLOCK] for start in range(0, len(indices), BLOCK))
-
-
-def _best(owners: NDArray[np.int64], totals: Array, count: int, each: int) -> NDArray[np.int64]:
-    """Return which of B are the best of each owner, at most `each`, of the `count` best owners; best first.
-
-    Args:
-        owners: (B,).
-        totals: higher is better (B,).
-        count: of owners.
-        each: of an owner.
-    """
-    taken: dict[int, list[int]] = {}
-    for i in np.argsort(-totals, kind="stable").tolist():
-        owner = int(owners[i])
-        if owner in taken or len(taken) < count:
-            of_owner = taken.setdefault(owner, [])
-            if len(of_owner) < each:
-                of_owner.append(i)
-    return np.array([i for of_owner in taken.values() for i in of_owner], np.int64)
-
-
-def _settled(
-    molecules: Molecules,
-    scan: Scan,
-    bench: Bench,
-    pixel: float,
-    rounds: int,
-    fit_tip: bool,
-    progress: Callable[[float], None],
-) -> Settled:
-    """Return molecules (B) settled, few at a time."""
-    count, parts = len(molecules.numbers), []
-    for start in range(0, count, SETTLED):
-        some = Molecules._make(column[start : start + SETTLED] for column in molecules)
-        parts.append(settle(bench, scan, some, pixel, rounds, fit_tip))
-        progress(min(1.0, (start + SETTLED) / count))
-    return _together(parts)
-
-
-def _together(parts: Sequence[Settled]) -> Settled:
-    """Return several as one, the narrower ones' molecules filled up with zeros."""
-    columns = []
-    for column in zip(*(part.molecules for part in parts), strict=True):
-        width = max(values.shape[1] for values in column)
-        fill = [[(0, 0), (0, width - values.shape[1])] + [(0, 0)] * (values.ndim - 2) for values in column]
-        columns.append(np.concatenate([np.pad(*pair) for pair in zip(column, fill, strict=True)]))
-    tips, scores = (np.concatenate(column) for column in zip(*(part[1:] for part in parts), strict=True))
-    return Settled(Molecules._make(columns), tips, scores)
 
 
 def _molecule(molecules: Molecules, index: int, smiles: str) -> Molecule:

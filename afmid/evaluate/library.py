@@ -1,13 +1,14 @@
-"""Where candidates come from: a molecule pack, or a list of molecules that is prepared at once."""
+"""Where candidates come from: a molecule pack, or a list of molecules, or a single one, that is prepared at once."""
 
 import logging
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
+from afmid.chem.names import find_named, parse
 from afmid.data.pack import MoleculePack, read_pack
 from afmid.data.prepare import PrepareOptions, prepare
-from afmid.data.rows import read_rows
+from afmid.data.rows import Row, read_rows
 from afmid.errors import DataError
 from afmid.io import npz
 from afmid.io.stream import opened
@@ -24,18 +25,20 @@ def open_library(
     """Return the candidates in a file: a molecule pack, or a list of SMILES, an sdf, mol or xyz file, or a folder.
 
     Args:
-        path: of the file; a large library is better prepared once, with `afmid prepare`.
+        path: of the file; a large library is better prepared once, with `afmid prepare`. Where there is no such file, a
+            SMILES or the name of a molecule that afmid knows.
         jobs: processes that make the geometries of a list.
         progress: called with the number of molecules that are done, and of all, while a list is prepared.
 
     Raises:
-        DataError: no such file, or not one molecule in it.
+        DataError: no such file or molecule, or not one molecule in it.
     """
-    if not Path(path).exists():
-        raise DataError(f"{path}: no such file; a library is a molecule pack (npz) or a list of SMILES")
-    if _is_pack(path):
+    if not is_there(path):
+        rows = [Row(smiles_named(str(path)))]
+    elif _is_pack(path):
         return read_pack(path)
-    rows = list(read_rows([str(path)]))
+    else:
+        rows = list(read_rows([str(path)]))
     try:
         with closing(prepare(rows, PrepareOptions(conformers=CONFORMERS), jobs=jobs)) as steps:
             for step in steps:
@@ -51,6 +54,31 @@ def open_library(
         more = f"; and {len(failures) - MOST_TOLD} more" * (len(failures) > MOST_TOLD)
         log.warning("%s: left out %d of %d rows: %s%s", path, len(failures), len(rows), some, more)
     return pack
+
+
+def is_there(path: Path | str) -> bool:
+    """Return whether there is such a file or folder; a long SMILES is no name that one can have."""
+    with suppress(OSError, ValueError):
+        return Path(path).exists()
+    return False
+
+
+def smiles_named(text: str) -> str:
+    """Return the SMILES of a molecule by its name, or the text itself if it is one.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if named := find_named(text):
+        return named[1]
+    try:
+        parse(text)
+    except DataError as error:
+        raise DataError(
+            f"{text}: no such file, and no molecule of this SMILES or name; a library is a molecule pack (npz) or a "
+            "list of SMILES"
+        ) from error
+    return text
 
 
 def _is_pack(path: Path | str) -> bool:

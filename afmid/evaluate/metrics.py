@@ -149,7 +149,8 @@ def candidates(answer: Identification, truth: Molecule) -> dict[str, Figure]:
     from afmid.chem import inchikey
 
     true = inchikey(truth.smiles)[:_BLOCK]
-    right = [candidate.inchikey[:_BLOCK] == true for candidate in answer.candidates]
+    keys = [candidate.inchikey[:_BLOCK] or str(place) for place, candidate in enumerate(answer.candidates)]
+    right = [key == true for key in dict.fromkeys(keys)]  # one that may lie in several ways counts once
     figures: dict[str, Figure] = {f"candidates_top_{top}": Share(int(any(right[:top])), 1) for top in TOP}
     stage = answer.meta.get("candidates")
     if isinstance(stage, Mapping) and isinstance(stage.get("pool"), int):
@@ -178,15 +179,20 @@ def confidence(answer: Identification, truth: Molecule) -> dict[str, Figure]:
 
 
 def map_figures(name: str, said: NDArray[np.floating], true: NDArray[np.floating], unit: str = "") -> dict[str, Figure]:
-    """Return the mean squared error of a map and, where neither is constant, its correlation with the truth (Pearson).
+    """Return the mean squared error of a map, also relative to the mean square of the truth, and the correlation.
+
+    The relative error is left out where the truth is zero, Pearson's correlation where either is constant.
 
     Args:
         name: of the map.
         said, true: its pixels (X, Y).
-        unit: of the pixels, as figures spell it, such as "angstrom"; "" where there is none.
+        unit: of the pixels, as figures spell it, such as "angstrom" or "volt_per_angstrom"; "" where there is none.
     """
     said, true = np.asarray(said, np.float64), np.asarray(true, np.float64)
-    figures: dict[str, Figure] = {f"{name}_mse{f'_{unit}2' if unit else ''}": float(np.square(said - true).mean())}
+    squared = "".join(f"_{part}2" for part in unit.split("_per_") if part).replace("2_", "2_per_")
+    figures: dict[str, Figure] = {f"{name}_mse{squared}": float(np.square(said - true).mean())}
+    if square := float(np.square(true).mean()):
+        figures[f"{name}_relative_error"] = float(np.square(said - true).mean()) / square
     if np.ptp(said) > 0 and np.ptp(true) > 0:
         figures[f"{name}_correlation"] = float(np.corrcoef(said.ravel(), true.ravel())[0, 1])
     return figures

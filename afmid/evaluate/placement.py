@@ -1,12 +1,12 @@
-"""Lay molecules under the tip of a scan: simulate them as the scan was taken, and find where they match it best.
+"""Lay molecules under the tip of a scan, where what a `Bench` makes of them matches it best.
 
-The match is the correlation of the stacks, each image less its mean. A coarse search takes every turn in the plane at
+The match is the correlation of the images, each less its mean. A coarse search takes every turn in the plane at
 all shifts at once, by the Fourier transform; what it finds is settled in the scan's own frame by Gauss–Newton steps
 of the whole molecule: turn, tilt, shift and, where the scan does not tell it, height.
 """
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,19 +15,12 @@ from scipy import fft, ndimage
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from afmid.errors import DataError
+from afmid.evaluate.bench import ALONG_TIP, Bench, topped
 from afmid.molecule import Molecules
-from afmid.offers import Simulator
-from afmid.scan import ABOVE_ATOM, Scan
-from afmid.simulate.oscillation import oscillation_weights
-from afmid.simulate.scan_simulation import APPROACH, APPROACH_STEP, SimulationOptions
-from afmid.simulate.scene import OF_TIPS, Scenes
-from afmid.simulate.tip import TIPS, Tip
 
 Array = NDArray[np.float64]
 
 DEPTH = 3.0  # Å: how far below the topmost atom others are felt
-REACH = 1.0  # Å: images further than this above the nearest one show little
 AT_ONCE = 16  # templates whose transforms fit into a processor's cache together
 # Turns about x, y, z (radians), shifts along them (Å); of the tip: tilt along x and y (Å), the logarithm of the lateral
 # stiffness, monopole (e) and quadrupole (e·Å²).
@@ -35,99 +28,6 @@ STEPS = np.array([0.02, 0.02, 0.02, 0.05, 0.05, 0.05, 0.05, 0.05, 0.1, 0.02, 0.0
 FARTHEST = np.array([0.15, 0.15, 0.2, 0.4, 0.4, 0.2, 0.3, 0.3, 0.5, 0.1, 0.1])  # at once
 MOST_OF_TIPS = np.array([1.0, 1.0, 1.6, 0.3, 0.3])  # away from a straight tip of the usual kind
 DAMPING = 1e-2
-
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """Simulates molecules as a scan was taken, as far as the scan tells.
-
-    Attributes:
-        simulator: an engine's.
-        tip: a straight one.
-        known: whether the scan tells its height: z = 0 is then the topmost atom.
-        chosen: which of the scan's images are simulated (C,).
-        z: heights of the unrelaxed probe in the scan's frame (Z,), Å.
-        weights: from forces to Δf, see `oscillation_weights`.
-        blend: from the images that follow to the chosen ones (Z', C).
-    """
-
-    simulator: Simulator
-    tip: Tip
-    known: bool
-    chosen: NDArray[np.int64]
-    z: Array
-    weights: Array
-    blend: Tensor
-
-    @classmethod
-    def of(cls, scan: Scan, simulator: Simulator, count: int, tip: Tip | None = None, step: float = 0.1) -> Self:
-        """Return the bench of a scan.
-
-        Args:
-            scan: what it does not tell of amplitude and cantilever is as in `SimulationOptions`.
-            simulator: an engine's.
-            count: of images, at most, the nearest one and others up to `REACH` above it.
-            tip: in place of the usual one of the scan's name.
-            step: about the distance of heights at which the force is taken, Å.
-
-        Raises:
-            DataError: the scan does not hold Δf, or its tip is not known.
-        """
-        if scan.channel != "df":
-            raise DataError(f"{scan.source or 'the scan'} holds {scan.channel}, which is not simulated; it takes Δf")
-        if tip is None and scan.tip not in TIPS:
-            raise DataError(f"{scan.source or 'the scan'}: no tip {scan.tip!r}; there are: {', '.join(TIPS)}")
-        near = np.flatnonzero(scan.z <= scan.z[-1] + REACH + 1e-6)
-        chosen = near[np.unique(np.linspace(len(near) - 1, 0, min(count, len(near))).round().astype(int))]
-        if len(scan.z) > 1:  # images that are evenly apart are met exactly
-            apart = float(np.median(-np.diff(scan.z)))
-            step = apart / max(1, round(apart / step)) if apart >= step else apart * round(step / apart)
-        usual = SimulationOptions()
-        amplitude = usual.amplitude if scan.amplitude is None else scan.amplitude
-        weights = oscillation_weights(step, amplitude, usual.f0, 1.0)  # the match takes no account of the scale
-        images = int(np.ceil((scan.z[chosen[0]] - scan.z[-1]) / step - 1e-6)) + 1
-        heights = step * np.arange(images + len(weights) - 1)
-        approach = np.arange(heights[-1] + APPROACH_STEP, APPROACH, APPROACH_STEP)
-        shown = heights[:images][::-1]
-        blend = [np.interp(scan.z[-1] - scan.z[chosen], -shown, row) for row in np.eye(images)]
-        return cls(
-            simulator,
-            tip or TIPS[scan.tip],  # type: ignore[index]
-            scan.z_reference == ABOVE_ATOM,
-            chosen,
-            scan.z[-1] + np.concatenate([heights, approach])[::-1],
-            weights,
-            torch.tensor(np.array(blend), dtype=torch.float32),
-        )
-
-    def images(self, molecules: Molecules, x: Array, y: Array, tips: Array | None = None) -> Tensor:
-        """Return the chosen images (B, X, Y, C), float32, of molecules (B) that lie in the scan's frame.
-
-        Args:
-            molecules: with z in the frame of the scan's z.
-            x, y: where the resting probe goes (X,) and (Y,), Å.
-            tips: how each is another than the bench's (B, 5): tilt along x and y (Å), logarithm of the lateral
-                stiffness' factor, and what is added to monopole (e) and quadrupole (e·Å²).
-
-        Raises:
-            DataError: an element without Lennard-Jones parameters.
-        """
-        count = len(molecules.numbers)
-        tips = np.zeros((count, 5)) if tips is None else tips
-        columns: dict[str, Any] = {name: np.full(count, getattr(self.tip, name)) for name in OF_TIPS}
-        columns["lateral_stiffness"] *= np.exp(tips[:, 2])
-        columns["charge"], columns["quadrupole"] = self.tip.charge + tips[:, 3], self.tip.quadrupole + tips[:, 4]
-        columns |= {"probe": np.full(count, self.tip.number), "offset": tips[:, :2]}
-        columns |= {"x": x - tips[:, :1], "y": y - tips[:, 1:2], "z": np.broadcast_to(self.z, (count, len(self.z)))}
-        values = self.simulator.images(Scenes(**molecules._asdict(), **columns), self.weights).values
-        return values[..., -len(self.blend) :].cpu() @ self.blend
-
-    def levelled(self, molecules: Molecules) -> Molecules:
-        """Return molecules with their topmost atoms at z = 0 where the scan counts its height from there."""
-        if not self.known:
-            return molecules
-        tops = np.where(molecules.numbers > 0, molecules.positions[..., 2], -np.inf).max(1)
-        return molecules._replace(positions=molecules.positions - tops[:, None, None] * [0.0, 0.0, 1.0])
 
 
 class Match(NamedTuple):
@@ -207,31 +107,35 @@ class Settled(NamedTuple):
     tips: Array
     scores: Array
 
+    def taken(self, which: NDArray[Any]) -> "Settled":
+        """Return some of them."""
+        return Settled(taken(self.molecules, which), self.tips[which], self.scores[which])
 
-def settle(bench: Bench, scan: Scan, molecules: Molecules, pixel: float, rounds: int, fit_tip: bool = False) -> Settled:
+
+def settle(bench: Bench, molecules: Molecules, pixel: float, rounds: int, fit_tip: bool = False) -> Settled:
     """Return molecules (B) moved as a whole to where they match the scan best.
 
     Levenberg–Marquardt steps of all of them at once; gain and offsets of the images follow from the linear fit.
 
     Args:
         bench: that of the scan.
-        scan: what they are to match.
         molecules: in the scan's frame, about where they lie; not turned by more than some 10°.
         pixel: pixels of the scan are left out until they are about this far apart, Å.
-        rounds: of simulations.
+        rounds: of simulations; 1 moves nothing.
         fit_tip: fit the tip's tilt, lateral stiffness and charges along, which else shift the molecule.
 
     Raises:
-        DataError: an element without Lennard-Jones parameters.
+        DataError: an element that the bench does not know.
     """
-    every = [max(1, round(pixel / spacing)) if spacing else 1 for spacing in scan.pixel]
-    x, y = scan.x[:: every[0]], scan.y[:: every[1]]
-    target = _centred(scan.df[:: every[0], :: every[1], bench.chosen].astype(np.float64)).ravel()
+    x, y = (axis[:: _every(axis, pixel)] for axis in (bench.x, bench.y))
+    target = bench.target[:: _every(bench.x, pixel), :: _every(bench.y, pixel)].astype(np.float64)
+    target = _centred(target).ravel()
     target /= max(float(np.linalg.norm(target)), 1e-300)
-    free = np.flatnonzero([True] * 5 + [not bench.known] + [fit_tip] * 5)
+    free = np.flatnonzero([True] * 5 + [not bench.levelled] + [fit_tip] * ALONG_TIP)
     nudges = np.concatenate([np.zeros((1, len(STEPS))), np.diag(STEPS)[free]])
     count = len(molecules.numbers)
-    best = trial = Settled(bench.levelled(molecules), np.zeros((count, 5)), np.full(count, -np.inf))
+    start = topped(molecules) if bench.levelled else molecules
+    best = trial = Settled(start, np.zeros((count, ALONG_TIP)), np.full(count, -np.inf))
     damping, slope = np.full(count, DAMPING), np.zeros((count, len(free)))
     normal = np.zeros((count, len(free), len(free)))
     for left in reversed(range(rounds)):
@@ -261,6 +165,35 @@ def settle(bench: Bench, scan: Scan, molecules: Molecules, pixel: float, rounds:
     return best
 
 
+def taken(molecules: Molecules, which: NDArray[Any]) -> Molecules:
+    """Return some of B molecules."""
+    return Molecules._make(column[which] for column in molecules)
+
+
+def together(parts: Sequence[Settled]) -> Settled:
+    """Return several as one, the narrower ones' molecules filled up with zeros."""
+    columns = []
+    for column in zip(*(part.molecules for part in parts), strict=True):
+        width = max(values.shape[1] for values in column)
+        fill = [[(0, 0), (0, width - values.shape[1])] + [(0, 0)] * (values.ndim - 2) for values in column]
+        columns.append(np.concatenate([np.pad(*pair) for pair in zip(column, fill, strict=True)]))
+    tips, scores = (np.concatenate(column) for column in zip(*(part[1:] for part in parts), strict=True))
+    return Settled(Molecules._make(columns), tips, scores)
+
+
+def apart(molecules: Molecules, one: int, others: Sequence[int]) -> Array:
+    """Return how differently one of B molecules lies from others that have the same atoms in the same order (K,), Å.
+
+    It is the root mean square of the atoms' distances from the nearest one of their element, of either or the other
+    molecule, whichever is larger. So a molecule that a symmetry turns onto itself lies the same.
+    """
+    atoms = molecules.numbers[one] > 0
+    numbers, positions = molecules.numbers[one, atoms], molecules.positions[one, atoms]
+    squares = ((positions[:, None] - molecules.positions[others][:, None, atoms]) ** 2).sum(-1)  # (K, N, N)
+    squares[:, numbers[:, None] != numbers] = np.inf
+    return np.asarray(np.sqrt(np.maximum(squares.min(1).mean(1), squares.min(2).mean(1))))
+
+
 def _moved(bench: Bench, settled: Settled, moves: Array) -> Settled:
     """Return molecules turned about the middle of their upper side and shifted, and tips changed.
 
@@ -274,7 +207,8 @@ def _moved(bench: Bench, settled: Settled, moves: Array) -> Settled:
     rotations = Rotation.from_rotvec(moves[:, :3]).as_matrix()
     positions = (molecules.positions - pivot) @ rotations.swapaxes(1, 2) + pivot + moves[:, None, 3:6]
     tips = np.clip(settled.tips + moves[:, 6:], -MOST_OF_TIPS, MOST_OF_TIPS)
-    return settled._replace(molecules=bench.levelled(molecules._replace(positions=positions)), tips=tips)
+    molecules = molecules._replace(positions=positions)
+    return settled._replace(molecules=topped(molecules) if bench.levelled else molecules, tips=tips)
 
 
 def _where(first: NDArray[np.bool_], one: Settled, other: Settled) -> Settled:
@@ -285,6 +219,12 @@ def _where(first: NDArray[np.bool_], one: Settled, other: Settled) -> Settled:
 
     molecules = Molecules._make(map(chosen, one.molecules, other.molecules))
     return Settled(molecules, chosen(one.tips, other.tips), chosen(one.scores, other.scores))
+
+
+def _every(axis: Array, pixel: float) -> int:
+    """Return which share of pixels at places `axis` (X,), Å, makes them about `pixel` apart: one of so many."""
+    span = float(axis[-1] - axis[0])
+    return max(1, round(pixel * (len(axis) - 1) / span)) if span else 1
 
 
 def upper_middle(numbers: NDArray[np.int64], positions: Array) -> Array:

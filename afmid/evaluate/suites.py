@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from afmid.data.pack import MoleculePack, read_pack
 from afmid.data.scan_set import ScanSet, open_scans
-from afmid.data.scenes import SceneRanges, draw_scenes
+from afmid.data.scenes import SceneRanges, draw_scenes, under_second_tip
 from afmid.errors import DataError, UsageError
 from afmid.evaluate.perturbations import PERTURBATIONS, Perturbation
 from afmid.evaluate.records import hash_of
@@ -37,6 +37,7 @@ from afmid.simulate.scene import Scene, Scenes
 
 SUITES = {
     "sim-open": "500 scans of molecules that come with afmid",
+    "two-tips": "the scans of sim-open (with --data: of sim-test), each with a second one under a Xe tip",
     "sim-test": "500 scans of the test split of --data PACK, enumerated and derived molecules left out",
     "sim-small": "the first 50 of sim-test",
     "robust": "25 scans of sim-open (with --data: of sim-test), each as it is and under every perturbation",
@@ -44,7 +45,7 @@ SUITES = {
 }
 RANGES = SceneRanges(  # of the drawn scans
     several=0, water=0, flat_tilt=10, offset=0.6, clearance=0.4, tilt=0.5, stiffness=(0.2, 1.0),
-    quadrupole=(-0.15, 0.05), charge=(-0.1, 0.0),
+    quadrupole=(-0.15, 0.05), charge=(-0.1, 0.0), second_charge=(0.5, 1.5),
 )  # fmt: skip
 AMPLITUDES = (0.5, 0.7, 1.0)  # Å
 MOST_NOISE = 0.1  # Hz: the standard deviation of white noise is drawn up to this
@@ -52,20 +53,22 @@ SIZES = (16.0, 24.0, 32.0)  # Å: the window is the smallest of these in which �
 ROOM = 2.0  # … a molecule lies at least this far from each side, Å
 PIXELS_PER_ANGSTROM = 8
 SEED = 0
-POSE, NOISE = 0, 1  # what a seed is for
+POSE, NOISE, SECOND = 0, 1, 2  # what a seed is for
+SECOND_TIP = "Xe"
 BATCH = 16  # scans that are simulated together
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A scan to be judged on.
+    """A scan to be judged on, or two of one place.
 
     Attributes:
         name: unique in its suite.
         scan: the scan.
         truth: the molecule under the tip, in the scan's frame.
         groups: kind of group ("source", "perturbation") to the name of the scan's own.
-        sha256: of what determines the scan.
+        sha256: of what determines the scan, and the second one.
+        second: what another tip shows of the same place; None where there is no such scan.
     """
 
     name: str
@@ -73,11 +76,13 @@ class Sample:
     truth: Molecule
     groups: Mapping[str, str]
     sha256: str
+    second: Scan | None = None
 
     @property
-    def blind(self) -> Scan:
-        """The scan as it is put to a method: without its truth, and without the record of how it was made."""
-        return replace(self.scan, truth=None, source="", meta={})
+    def blind(self) -> list[Scan]:
+        """The scans as they are put to a method: without the truth, and without the record of how they were made."""
+        scans = [self.scan] if self.second is None else [self.scan, self.second]
+        return [replace(scan, truth=None, source="", meta={}) for scan in scans]
 
 
 class Suite(ABC):
@@ -121,6 +126,7 @@ class Draw:
         noise: standard deviation of white noise, Hz.
         perturbation: done to it.
         source: of the molecule, or "".
+        second: what a second scan of it is simulated from, if there is one.
     """
 
     scene: Scene
@@ -129,6 +135,7 @@ class Draw:
     noise: float = 0.0
     perturbation: Perturbation | None = None
     source: str = ""
+    second: "Draw | None" = None
 
     def perturbed(self, perturbation: Perturbation) -> "Draw":
         """Return the draw with a change done to it."""
@@ -147,18 +154,23 @@ class Draw:
             [tip.probe, *(_rounded(value) for value in floats.values())],
             [self.options.model_dump(mode="json"), list(self.seed), _rounded(self.noise)],
             self.perturbation.name if self.perturbation else "",
+            *([self.second.sha256] if self.second else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def sample(self, name: str, scan: Scan) -> Sample:
-        """Return the sample of the simulated scan: with noise, and with what the perturbation does to it."""
+    @property
+    def groups(self) -> dict[str, str]:
+        """What the scan belongs to: kind of group to its name."""
+        groups = {"source": self.source, "perturbation": self.perturbation.name if self.perturbation else ""}
+        return {kind: group for kind, group in groups.items() if group}
+
+    def measured(self, df: NDArray[np.float32], unsettled: int) -> Scan:
+        """Return the scan of the simulated images: with noise, and with what the perturbation does to it."""
+        scan = self.options.scan(self.scene, df, unsettled)
         rng = np.random.default_rng(self.seed)
         noise = self.noise * rng.standard_normal(scan.df.shape, np.float32)
-        groups = {"source": self.source, "perturbation": self.perturbation.name if self.perturbation else ""}
-        groups = {kind: group for kind, group in groups.items() if group}
-        scan = replace(scan, df=scan.df + noise, meta={**scan.meta, **groups, "noise_hz": self.noise})
-        scan = self.perturbation.of_scan(scan) if self.perturbation else scan
-        return Sample(name, scan, scan.truth or self.scene.molecule, groups, self.sha256)
+        scan = replace(scan, df=scan.df + noise, meta={**scan.meta, **self.groups, "noise_hz": self.noise})
+        return self.perturbation.of_scan(scan) if self.perturbation else scan
 
 
 class SimulatedSuite(Suite):
@@ -184,19 +196,27 @@ class SimulatedSuite(Suite):
 
     def _made(self, numbers: range) -> dict[int, Sample | DataError]:
         made: dict[int, Sample | DataError] = {}
-        alike: dict[SimulationOptions, dict[int, Draw]] = {}
+        drawn: dict[int, Draw] = {}
+        alike: dict[SimulationOptions, list[Draw]] = {}
         for i in numbers:
             try:
-                draw = self._draw(i)
+                drawn[i] = self._draw(i)
             except DataError as error:  # it costs itself
                 made[i] = error
-            else:
-                alike.setdefault(draw.options, {})[i] = draw
+                continue
+            for draw in (drawn[i], drawn[i].second):
+                if draw:
+                    alike.setdefault(draw.options, []).append(draw)
+        scans: dict[Draw | None, Scan] = {}
         for options, draws in alike.items():
-            scenes = Scenes.of([draw.scene for draw in draws.values()])
+            scenes = Scenes.of([draw.scene for draw in draws])
             images, unsettled = (part.cpu().numpy() for part in self._simulator.images(scenes, options.weights()))
-            for (i, draw), df, lost in zip(draws.items(), images[..., -options.heights :], unsettled, strict=True):
-                made[i] = draw.sample(self.names[i], options.scan(draw.scene, df, int(lost.sum())))
+            for draw, df, lost in zip(draws, images[..., -options.heights :], unsettled, strict=True):
+                scans[draw] = draw.measured(df, int(lost.sum()))
+        for i, draw in drawn.items():
+            scan, second = scans[draw], scans.get(draw.second)
+            truth = scan.truth or draw.scene.molecule
+            made[i] = Sample(self.names[i], scan, truth, draw.groups, draw.sha256, second)
         return made
 
 
@@ -229,7 +249,7 @@ def open_suite(name: str, data: Path | None = None, limit: int | None = None, de
     pool = np.arange(len(pack)) if data is None else _real_ones(pack, data)
     count = min({"sim-small": 50, "robust": 25}.get(name, 500), limit or 500)
     names = [f"{name}/{i:03d}" for i in range(count)]
-    draw = partial(_drawn, pack, _shuffled(pack, pool))
+    draw = partial(_drawn_pair if name == "two-tips" else _drawn, pack, _shuffled(pack, pool))
     if name != "robust":
         return SimulatedSuite(name, names, draw, device)
     names = [f"{base} {change.name}" for base in names for change in PERTURBATIONS]
@@ -277,6 +297,15 @@ def _drawn(pack: MoleculePack, pools: tuple[NDArray[np.int64], NDArray[np.int64]
     ranges = RANGES.model_copy(update={"flat": 1.0 - index % 2})
     scene = draw_scenes(pack, np.array([conformer]), options, ranges, rng)[0]
     return Draw(scene, options, (SEED, NOISE, index), noise, source=pack.source[pack.molecule_index[conformer]])
+
+
+def _drawn_pair(pack: MoleculePack, pools: tuple[NDArray[np.int64], NDArray[np.int64]], index: int) -> Draw:
+    """Return scan number `index` with a second one: another tip of its own height, tilt, stiffness and noise."""
+    first, rng = _drawn(pack, pools, index), np.random.default_rng([SEED, SECOND, index])
+    options = first.options.model_copy(update={"tip": SECOND_TIP})
+    noise = float(rng.uniform(0, MOST_NOISE))
+    scene = under_second_tip(Scenes.of([first.scene]), options, RANGES, rng)[0]
+    return replace(first, second=Draw(scene, options, (SEED, NOISE, index, SECOND), noise, source=first.source))
 
 
 def _named_suite(limit: int | None, device: str) -> Suite:

@@ -43,3 +43,12 @@ def scan(afmid: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scan") / "benzene.npz"
     assert afmid("simulate", "benzene", "-o", path, *SMALL).returncode == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def xenon(afmid: Any, scan: Path) -> Path:
+    """What a tilted Xe tip shows of it, in a smaller window."""
+    path = scan.with_name("xenon.npz")
+    options = ("--tip", "Xe", "--tilt-x", "0.3", "--size", "12", "--pixels", "20", "--heights", "2")
+    assert afmid("simulate", "benzene", "-o", path, *options).returncode == 0
+    return path

@@ -15,7 +15,7 @@ from afmid.simulate import SimulationOptions
 class Options(BaseModel, extra="forbid"):
     element: str = Field("C", description="element to answer with")
     confidence: float = Field(0.6, ge=0, le=1, description="how sure to be")
-    fault: Literal["none", "bug", "peek"] = Field("none", description="what to do wrong")
+    fault: Literal["none", "bug", "peek", "single"] = Field("none", description="what to do wrong")
 
 
 class Brightest:
@@ -32,6 +32,8 @@ class Brightest:
             raise ZeroDivisionError("a bug")
         if options.fault == "peek" and (scan.truth or scan.meta or scan.source):
             raise DataError(f"{self.name} has seen the truth")
+        if options.fault == "single" and len(scans) > 1:
+            raise DataError(f"{self.name} has seen {' and '.join(scan.tip for scan in scans)}")
         i, j = np.unravel_index(image.argmax(), image.shape)
         atom = Atom(options.element, float(scan.x[i]), float(scan.y[j]), 0.0, options.confidence)
         return Identification(
@@ -47,14 +49,17 @@ class Silent:
 
 
 class Mapper:
-    """Gives a map and nothing else."""
+    """Gives a map of what the CO tip shows and nothing else, and says which tips there are."""
 
     def __init__(self, name: str):
         self.name = name
 
     def identify(self, scans: Any, options: Any, prefix: Any = None) -> Identification:
-        scan = scans[0]
-        return Identification(self.name, "1.0", scan.x, scan.y, maps={"nearest": Map(scan.df[:, :, -1], "Hz")})
+        scan = next((scan for scan in scans if scan.tip == "CO"), scans[0])
+        tips, image = [scan.tip for scan in scans], Map(scan.df[:, :, -1], "Hz")
+        return Identification(
+            self.name, "1.0", scan.x, scan.y, source=scan.source, maps={"nearest": image}, meta={"tips": tips}
+        )
 
 
 class LineRecipe(Recipe):

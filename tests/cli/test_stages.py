@@ -108,7 +108,20 @@ def test_a_refinement_after_which_the_answer_fits_worse_is_not_taken(place: Path
     worse = replace(found, fit_before=0.9, fit_after=0.8)
     monkeypatch.setattr("afmid.evaluate.refine.refine", lambda *given: worse)
     with pytest.raises(DataError, match=r"the fit fell from 0\.900 to 0\.800"):
-        _refined(answer, scan, print, RefineOptions())
+        _refined(answer, scan, None, print, RefineOptions())
+
+
+def test_one_molecule_is_given_by_its_smiles_and_shown_in_the_ways_it_may_lie(afmid, stranger, place: Path) -> None:
+    given = ("scan.npz", "-m", "silent", "--candidates", "Clc1ccccc1", "--top", "4", *CPU)
+    done = afmid("identify", *given, "--json", cwd=place, **stranger)
+    assert done.returncode == 0, done.stderr
+    (answer,) = map(json.loads, done.stdout.splitlines())
+    assert 1 < len(answer["candidates"]) <= 4
+    assert {candidate["smiles"] for candidate in answer["candidates"]} == {"Clc1ccccc1"}
+    fits = [candidate["scores"]["fit"] for candidate in answer["candidates"]]
+    assert fits[0] == answer["fit"] > 0.98 > fits[1]
+    refused = afmid("identify", *given, "--set", "candidates.by=maps", cwd=place, **stranger)
+    assert b"not ranked: silent draws no maps of candidates" in refused.stderr
 
 
 def test_candidates_that_are_hardly_told_apart_are_said_to_be(afmid, stranger, place: Path) -> None:
@@ -126,7 +139,7 @@ def test_candidates_that_are_hardly_told_apart_are_said_to_be(afmid, stranger, p
 
 def test_an_answer_of_no_atoms_is_kept_and_said_not_to_be_refined(afmid, stranger, place: Path) -> None:
     done = afmid("identify", "scan.npz", "-m", "mapper", "--refine", "--json", *CPU, cwd=place, **stranger)
-    assert json.loads(done.stdout)["meta"].keys() == {"scan"}
+    assert json.loads(done.stdout)["meta"].keys() == {"tips", "scan"}
     assert b"warning: not refined: " in done.stderr
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
@@ -11,8 +12,10 @@ from afmid.chem import embed
 from afmid.data.pack import concatenate
 from afmid.errors import DataError
 from afmid.evaluate.candidates import CandidateOptions, rank
-from afmid.identification import Atom, Identification
-from afmid.molecule import Molecule
+from afmid.evaluate.placement import apart
+from afmid.evaluate.search import ALIKE
+from afmid.identification import Atom, Identification, Map
+from afmid.molecule import Molecule, Molecules
 from afmid.scan import Scan
 from afmid.simulate import TIPS, Scene, SimulationOptions, load_engine
 from afmid.units import N_per_m
@@ -77,7 +80,7 @@ def test_a_molecule_whose_hand_is_not_told_is_found_with_either_and_one_whose_ha
     told = replace(mirrored, smiles="C[C@H]1CC[C@@H](O)C[C@H]1N")  # which of the hands does not matter here
     free, held = (concatenate([[each]], ["test"], ["test"], {}) for each in (mirrored, told))
     scan = scanned(smiles, lean=(0.3, 0.1))
-    (either,), (other,) = (ranked(scan, library).candidates for library in (free, held))
+    (either, *_), (other, *_) = (ranked(scan, library).candidates for library in (free, held))
     assert either.scores["fit"] > 0.998 > other.scores["fit"] + 0.001
     assert distance(either, scan.truth) < 0.1 < distance(other, scan.truth)
 
@@ -159,3 +162,71 @@ def test_candidates_of_elements_without_parameters_are_left_out():
     assert [candidate.smiles for candidate in ranked(scan, mixed).candidates] == [SMILES[0]]
     with pytest.raises(DataError, match="no candidate of the library can be simulated"):
         ranked(scan, concatenate([[krypton]], [""], [""], {}))
+
+
+class Tops:
+    """Draws the upper surface of molecules, made of paraboloids."""
+
+    rendered_maps = ("tops",)
+
+    def rendered(self, molecules, x, y, names):
+        places, atoms = molecules.positions, molecules.numbers[:, None, None] > 0
+        squares = (x[:, None, None] - places[:, None, None, :, 0]) ** 2 + (
+            y[:, None] - places[:, None, None, :, 1]
+        ) ** 2
+        surface = np.where(
+            atoms, places[:, None, None, :, 2] - 0.3 * squares * (1 + (molecules.numbers == 1)[:, None, None]), -9
+        )
+        level = surface.max((1, 2, 3), keepdims=True)
+        return torch.tensor(np.maximum(surface - level + 1.5, 0).max(3)[:, None], dtype=torch.float32)
+
+
+def mapped(scan, library, **options):
+    """Return the ranking by a method whose maps have no error."""
+    (tops,) = Tops().rendered(Molecules.of([scan.truth]), scan.x, scan.y, ("tops",))[0].numpy()
+    answer = Identification("method", "1", scan.x, scan.y, maps={"tops": Map(tops, "Å")})
+    return rank(answer, scan, library, SIMULATOR, OPTIONS.model_copy(update=options), method=Tops())
+
+
+def test_molecules_are_found_in_maps_alone_under_a_tip_that_is_not_known():
+    scan = replace(scanned("CC1CCC(O)CC1N", lean=(0.9, -0.5)), tip="Cu")
+    answer = mapped(scan, LIBRARY, by="maps", configurations=2)
+    best = answer.candidates[0]
+    assert best.smiles == "CC1CCC(O)CC1N"
+    assert best.score == best.scores["maps"] > 0.99
+    assert best.scores.keys() == {"maps"}
+    assert answer.fit is None
+    assert distance(best, scan.truth) < 0.3
+    assert len(answer.candidates) == 2 * OPTIONS.top
+
+
+def test_what_is_found_in_maps_is_settled_in_the_images_and_both_count():
+    scan = scanned("CC1CCC(O)CC1N", lean=(0.9, -0.5), higher=0.2)
+    answer = mapped(replace(scan, z=scan.z - scan.z[-1], z_reference="last image"), LIBRARY)
+    best = answer.candidates[0]
+    assert best.smiles == "CC1CCC(O)CC1N"
+    assert distance(best, scan.truth) < 0.1
+    assert answer.fit == best.scores["fit"] > 0.995
+    assert_allclose(best.score, best.scores["fit"] + 0.1 * best.scores["maps"])
+
+
+def test_of_a_single_molecule_the_ways_it_may_lie_are_ranked_and_none_is_its_mirror_image():
+    smiles = "C[C@H]1CC[C@@H](O)C[C@H]1N"
+    molecule = embed(smiles)
+    library = concatenate([[molecule]], ["test"], ["test"], {})
+    answer = mapped(scanned(smiles, lean=(0.4, 0.3)), library, by="maps", top=4)
+    assert [candidate.smiles for candidate in answer.candidates] == [smiles] * 4
+    scores = [candidate.score for candidate in answer.candidates]
+    assert scores == sorted(scores, reverse=True)
+    for candidate in answer.candidates:
+        centred = [each.positions - each.positions.mean(0) for each in (candidate.molecule, molecule)]
+        assert np.linalg.det(centred[0].T @ centred[1]) > 0
+    lying = Molecules.of([candidate.molecule for candidate in answer.candidates])
+    assert min(apart(lying, i, range(i)).min() for i in range(1, 4)) > ALIKE
+
+
+def test_without_maps_that_the_method_draws_images_are_searched_and_maps_alone_are_refused():
+    scan = scanned(SMILES[0])
+    assert ranked(scan, options=OPTIONS.model_copy(update={"by": "both"})).candidates[0].scores.keys() == {"fit"}
+    with pytest.raises(DataError, match="draws no maps of candidates; rank by images: --set candidates"):
+        ranked(scan, options=OPTIONS.model_copy(update={"by": "maps"}))

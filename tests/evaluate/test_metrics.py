@@ -367,8 +367,9 @@ def test_a_truth_whose_smiles_is_not_valid_is_an_error(metric):
 @pytest.mark.parametrize(("place", "top"), [(0, (1, 1, 1)), (1, (0, 1, 1)), (4, (0, 1, 1)), (5, (0, 0, 1)),
                                             (9, (0, 0, 1)), (10, (0, 0, 0))])  # fmt: skip
 def test_the_true_molecule_is_looked_for_among_the_first_candidates(place, top):
-    keys = [f"{BENZENE}-UHFFFAOYSA-N"] * 12
+    keys = [f"{letter * 14}-UHFFFAOYSA-N" for letter in "ABCDEFGHIJKL"]
     keys[place] = f"{ETHANOL}-ABCDEFGHIJ-N"  # the first block decides
+    keys = [keys[0], *keys]  # one that may lie in two ways counts once
     figures = candidates(answer(keys=keys, meta={"candidates": {"pool": 1000}}), replace(TRUTH, smiles="CCO"))
     wanted = {f"candidates_top_{n}": Share(right, 1) for n, right in zip((1, 5, 10), top, strict=True)}
     assert figures == wanted | {"candidates_pool": 1000.0}
@@ -408,6 +409,11 @@ pixels = arrays(np.float32, (4, 3), elements=st.floats(-10, 10, width=16))
 def test_figures_of_maps_agree_with_scikit_learn_and_scipy(said, true):
     figures = map_figures("m", said, true, "angstrom")
     assert figures["m_mse_angstrom2"] == pytest.approx(mean_squared_error(true, said))
+    if true.any():
+        square = np.square(true.astype(float)).mean()
+        assert figures["m_relative_error"] * square == pytest.approx(mean_squared_error(true, said))
+    else:
+        assert "m_relative_error" not in figures
     if np.ptp(said) > 0 and np.ptp(true) > 0:
         wanted = pearsonr(said.ravel().astype(float), true.ravel().astype(float)).statistic
         assert figures["m_correlation"] == pytest.approx(wanted)
@@ -415,11 +421,15 @@ def test_figures_of_maps_agree_with_scikit_learn_and_scipy(said, true):
         assert "m_correlation" not in figures
 
 
+def test_no_error_is_relative_to_a_map_whose_square_is_zero():
+    assert "m_relative_error" not in map_figures("m", np.ones((4, 3)), np.full((4, 3), 1e-200))
+
+
 @given(true=pixels.filter(lambda p: np.ptp(p) > 0.1), gain=st.floats(0.5, 2), offset=st.floats(-3, 3))
 def test_correlation_sees_neither_gain_nor_offset(true, gain, offset):
     figures = map_figures("m", gain * true + offset, true)
     assert figures["m_correlation"] == pytest.approx(1, abs=1e-4)
-    assert set(figures) == {"m_mse", "m_correlation"}
+    assert set(figures) == {"m_mse", "m_relative_error", "m_correlation"}
 
 
 # the offers and their page

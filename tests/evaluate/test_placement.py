@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from afmid.chem import embed
-from afmid.errors import DataError
-from afmid.evaluate.placement import Bench, Matcher, settle, upper_middle
+from afmid.evaluate.bench import ImageBench
+from afmid.evaluate.placement import Matcher, apart, settle, taken, together, upper_middle
 from afmid.molecule import Molecules
 from afmid.simulate import SimulationOptions, load_engine, simulate
 
@@ -68,23 +68,27 @@ def test_molecules_that_are_a_little_off_settle_where_they_are(scan, known):
     off = Rotation.from_rotvec([[0.05, -0.05, 0.1], [0, 0.08, -0.1], [0, 0, 0]]).as_matrix()
     moves = np.array([[0.2, -0.1, 0.1], [-0.15, 0.2, -0.1], [0, 0, 0]]) - [0, 0, depth]
     start = truth._replace(positions=truth.positions @ off.swapaxes(1, 2) + moves[:, None])
-    bench = Bench.of(scan, SIMULATOR, 10)
-    found = settle(bench, scan, start, 0.3, 7)
+    bench = ImageBench.of(scan, SIMULATOR, 10)
+    found = settle(bench, start, 0.3, 7)
     assert found.scores.min() > 0.9999
     assert np.abs(found.molecules.positions - truth.positions + [0, 0, depth]).max() < 0.01
 
 
-def test_a_bench_makes_the_images_of_the_scan_from_its_own_heights(scan):
-    for count, step in ((10, 0.1), (3, 0.1), (3, 0.2)):
-        bench = Bench.of(scan, SIMULATOR, count, step=step)
-        images = bench.images(Molecules.of([scan.truth]), scan.x, scan.y)[0].numpy()
-        wanted = scan.df[..., bench.chosen]
-        assert images.shape == (40, 40, count)
-        assert np.corrcoef(images.ravel(), wanted.ravel())[0, 1] > (0.99999 if step == 0.1 else 0.995)
+def test_molecules_lie_apart_by_how_far_their_atoms_are_and_not_where_a_symmetry_turns_them_onto_themselves():
+    benzene = embed("c1ccccc1")
+    level = benzene.moved(-benzene.positions.mean(0))
+    quarter, sixth = (level.turned(Rotation.from_euler("z", angle, degrees=True).as_matrix()) for angle in (30, 60))
+    far = apart(Molecules.of([level, level.moved((0.3, 0, 0.4)), sixth, quarter]), 0, [1, 2, 3])
+    assert_allclose(far[:2], [0.5, 0], atol=0.02)
+    assert 0.7 < far[2] < 1.3  # Å: half a bond of carbon, and half the way between two hydrogens
 
 
-def test_a_scan_that_cannot_be_simulated_is_refused(scan):
-    with pytest.raises(DataError, match="holds phase"):
-        Bench.of(replace(scan, channel="phase"), SIMULATOR, 3)
-    with pytest.raises(DataError, match="no tip 'Cu'; there are: CO, Xe, Cl"):
-        Bench.of(replace(scan, tip="Cu"), SIMULATOR, 3)
+def test_settled_molecules_of_different_sizes_are_brought_together_and_taken_apart_again(scan):
+    bench = ImageBench.of(scan, SIMULATOR, 3)
+    parts = [settle(bench, Molecules.of([molecule]), 1.0, 1) for molecule in (MOLECULE, embed("CO"))]
+    both = together(parts)
+    assert both.molecules.numbers.shape == (2, len(MOLECULE))
+    assert (both.molecules.numbers[1] > 0).sum() == 6
+    (alone,) = taken(both.molecules, np.array([1])).positions
+    assert_allclose(alone[:6], parts[1].molecules.positions[0])
+    assert_allclose(both.scores, [parts[0].scores[0], parts[1].scores[0]])

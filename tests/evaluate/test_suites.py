@@ -81,6 +81,27 @@ def test_small_is_the_beginning_of_the_whole_test(small, pack):
     assert len(open_suite("sim-small", pack)) == 50
 
 
+def test_two_tips_show_the_scans_of_sim_open_with_a_second_of_the_same_place():
+    pairs, alone = (open_suite(name, limit=4, device="cpu") for name in ("two-tips", "sim-open"))
+    lifts = []
+    for i in range(4):
+        pair = pairs[i]
+        assert_array_equal(pair.scan.df, alone[i].scan.df)
+        assert pair.sha256 != alone[i].sha256
+        assert pair.groups == alone[i].groups
+        assert [scan.tip for scan in pair.blind] == ["CO", "Xe"]
+        for name in "xy":
+            np.testing.assert_allclose(getattr(pair.second, name), getattr(pair.scan, name), atol=1e-12)
+        np.testing.assert_allclose(pair.second.truth.positions, pair.truth.positions, atol=1e-12)
+        tips = [scan.meta["tip"] for scan in (pair.scan, pair.second)]
+        assert len({(*tip["offset"], tip["lateral_stiffness_n_per_m"]) for tip in tips}) == 2
+        assert 0.15 <= tips[1]["quadrupole"] <= 0.45
+        assert tips[1]["probe"] == "Xe"
+        lifts.append(pair.second.z[-1] - pair.scan.z[-1])
+    assert alone[0].second is None
+    assert np.std(lifts) > 0.1  # Å: the heights are drawn apart
+
+
 def test_each_perturbation_stands_beside_the_scan_as_it_is(pack):
     robust = open_suite("robust", pack, limit=1, device="cpu")
     samples = [robust[i] for i in range(len(robust))]
@@ -155,7 +176,7 @@ def test_a_method_sees_neither_the_truth_nor_how_the_scan_was_made(small):
     sample = small[0]
     assert sample.scan.meta["tip"]
     assert sample.scan.source
-    blind = sample.blind
+    (blind,) = sample.blind
     assert (blind.truth, blind.source, blind.meta) == (None, "", {})
     assert_array_equal(blind.df, sample.scan.df)
     assert (blind.tip, blind.amplitude, blind.f0) == (sample.scan.tip, sample.scan.amplitude, sample.scan.f0)
