@@ -63,10 +63,11 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """An image on the scan's x and y: values float32 (X, Y), with their unit."""
+    """An image on the scan's x and y: values float32 (X, Y), their unit, and where known their standard deviations."""
 
     values: NDArray[np.float32]
     unit: str
+    sigma: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +110,9 @@ class Identification:
     def __post_init__(self) -> None:
         shape = (len(self.x), len(self.y))
         for name, image in self.maps.items():
-            if image.values.shape != shape:
-                raise DataError(f"map {name!r} has shape {image.values.shape}, the scan {shape}")
+            for values in (image.values, *([] if image.sigma is None else [image.sigma])):
+                if values.shape != shape:
+                    raise DataError(f"map {name!r} has shape {values.shape}, the scan {shape}")
         self._check_finite()
         for name, axis in (("x", self.x), ("y", self.y)):
             if not (len(axis) and (np.diff(axis) > 0).all()):
@@ -152,6 +154,7 @@ class Identification:
             "scores of the candidates": [v for c in self.candidates for v in (c.score, *c.scores.values())],
             "values of the fit": [] if self.fit is None else [self.fit],
             **{f"values of the map {name!r}": image.values for name, image in self.maps.items()},
+            **{f"deviations of the map {n!r}": m.sigma for n, m in self.maps.items() if m.sigma is not None},
         }
         for name, values in numbers.items():
             finite(values, name)

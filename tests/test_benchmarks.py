@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
@@ -40,3 +44,33 @@ def test_refinement_is_measured():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| BCB" in done.stdout
+
+
+def test_published_weights_are_read_and_scored(tmp_path):
+    h5py, paper = (pytest.importorskip(name) for name in ("h5py", "afmid_descriptor.paper"))
+    torch.manual_seed(0)
+    network, rng = paper.Paper().eval(), np.random.default_rng(0)
+    for branch in network.branches.values():
+        torch.nn.init.normal_(branch.last.weight, std=0.1)
+    convs = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d)]
+    with h5py.File(tmp_path / "model.h5", "w") as file:  # as Keras wrote it
+        for i, conv in enumerate(convs):
+            kind, number, order = ("3d", i + 1, (3, 4, 2, 1, 0)) if i < 3 else ("2d", i - 2, (2, 3, 1, 0))
+            group = file.create_group(f"conv{kind}_reflective_{number}/conv{kind}_{number}")
+            group["kernel:0"], group["bias:0"] = conv.weight.detach().permute(order), conv.bias.detach()
+    df = rng.normal(size=(2, 32, 24, 10)).astype(np.float32)
+    with torch.no_grad():
+        seen = (df - df.mean((1, 2), keepdims=True)) / df.std((1, 2), keepdims=True)
+        maps = network(torch.from_numpy(seen)).numpy()
+    truth = dict(zip(network.names, maps.swapaxes(0, 1), strict=True))
+    np.savez(tmp_path / "stacks.npz", df=df, light=[True, True], **truth)
+    files = (tmp_path / "model.h5", "--stacks", tmp_path / "stacks.npz", "--json", tmp_path / "figures.json")
+    command = [sys.executable, BENCHMARKS / "published.py", *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    clean = [row for row in rows if row["network"] == "model, clean"]
+    for row, lowest in zip(clean, maps.min((2, 3)), strict=True):  # the truth is brought to a minimum of zero
+        np.testing.assert_allclose(row["plain"], lowest**2, rtol=1e-3, atol=1e-8)
+    assert {row["network"] for row in rows} == {"model, clean", "model, noise", "afmid"}
+    assert "| afmid / best published |" in done.stdout

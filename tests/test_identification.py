@@ -42,6 +42,14 @@ def test_maps_stand_on_the_scans_pixels():
         answer(maps={"disks": Map(np.zeros((3, 4), np.float32), "Å")})
 
 
+def test_the_deviations_of_a_map_stand_on_its_pixels():
+    values = np.zeros((4, 3), np.float32)
+    assert answer(maps={"disks": Map(values, "Å")}).maps["disks"].sigma is None
+    assert answer(maps={"disks": Map(values, "Å", values + 1)}).maps["disks"].sigma.max() == 1
+    with pytest.raises(DataError, match=r"map 'disks' has shape \(3, 4\), the scan \(4, 3\)"):
+        answer(maps={"disks": Map(values, "Å", values.T)})
+
+
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, float("nan")])
 def test_a_confidence_lies_between_zero_and_one(confidence):
     with pytest.raises(DataError, match="a confidence lies in 0–1"):
@@ -58,10 +66,12 @@ def test_a_bond_joins_two_atoms_of_the_answer(ends):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_not_finite_are_refused_in_words(bad):
+    unsure = np.zeros((4, 3), np.float32), "1"
     for content, says in (
         ({"atoms": (Atom("C", 0, bad, 0, 0.9),)}, "positions of the atoms"),
         ({"atoms": ATOMS, "bonds": (Bond(0, 1, bad, 0.9),)}, "orders of the bonds"),
         ({"maps": {"disks": Map(np.full((4, 3), bad, np.float32), "1")}}, "values of the map 'disks'"),
+        ({"maps": {"disks": Map(*unsure, np.full((4, 3), bad, np.float32))}}, "deviations of the map 'disks'"),
         ({"candidates": (Candidate("C", "", "CH4", bad),)}, "scores of the candidates"),
         ({"fit": bad}, "values of the fit"),
     ):

@@ -42,19 +42,26 @@ IN_FOLDER = ("records.jsonl", "scores.json", "scores.csv", "scores.md", "report.
 SUFFIXES = (".jsonl", ".json", ".csv", ".md", ".html")
 LONG_S = 10.0  # a run whose speed is of interest
 ROBUST = "robust"  # the suite whose scans are told apart by what was done to them
+TWO_TIPS = "two-tips"  # the suite whose samples have a second scan
 
 
 def evaluate(
     scans: Annotated[list[str] | None, typer.Argument(metavar="SCAN", hidden=True)] = None,
     suite: Annotated[
         str | None,
-        typer.Option("--suite", metavar="NAME|PATH", help="sim-open, robust, afm-named, sim-test, sim-small; or scans"),
+        typer.Option(
+            "--suite", metavar="NAME|PATH", help="sim-open, two-tips, robust, afm-named, sim-test, sim-small; or scans"
+        ),
     ] = None,
     method: MethodName = None,
     weights: Weights = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="PACK", help="molecules that sim-test, sim-small and robust take")
+        Path | None,
+        typer.Option("--data", metavar="PACK", help="molecules that sim-test, sim-small, two-tips and robust take"),
     ] = None,
+    only_first: Annotated[
+        bool, typer.Option("--only-first", help="of two-tips show the methods the CO scan alone, to compare with")
+    ] = False,
     candidates: Candidates = None,
     top: Top = None,
     refine: Refine = False,
@@ -94,6 +101,7 @@ def evaluate(
     \b
     afmid evaluate --suite sim-open --limit 50
     afmid evaluate --suite robust --method all -o robust/
+    afmid evaluate --suite two-tips --only-first
     afmid evaluate scans/ --metrics atoms,elements --by corrugation
     afmid evaluate --compare old.jsonl new.jsonl
     """
@@ -101,10 +109,13 @@ def evaluate(
     if json_ + csv + markdown > 1:
         raise UsageError("give one of --json, --csv and --markdown")
     if compare:
-        if any((scans, suite, method, data, candidates, refine, metrics, limit, by, output, settings, json_, csv)):
+        others = (scans, suite, method, data, only_first, candidates, refine, metrics, limit, by, output, settings)
+        if any((*others, json_, csv)):
             raise UsageError("--compare takes two files of records, --all-figures and --markdown, and nothing else")
         _compare(compare, all_figures, markdown)
         return
+    if only_first and suite != TWO_TIPS:
+        raise UsageError(f"--only-first is for scans with two tips: --suite {TWO_TIPS}")
     known = registry()
     asked = wanted(known, method, settings, candidates, top, refine)
     judges = [known.get(Metric, name.strip()) for name in metrics.split(",")] if metrics else known.all(Metric)
@@ -116,7 +127,8 @@ def evaluate(
     from afmid.evaluate.tables import score_rows
 
     loaded = load(known, asked, weights, device)
-    evaluation = _judged(suite_, loaded, Jury(scores), [file for file in targets if file.suffix == ".jsonl"], json_)
+    lines = [file for file in targets if file.suffix == ".jsonl"]
+    evaluation = _judged(suite_, loaded, Jury(scores), lines, json_, only_first)
     by = by or ("perturbation" if suite == ROBUST else None)
     if by and not evaluation.groups(by):
         note(f"the scans do not tell their {by}; here they are all together")
@@ -135,7 +147,8 @@ def evaluate(
 
 def _suite(scans: list[str], name: str | None, data: Path | None, limit: int | None, device: str) -> "Suite":
     if bool(scans) == bool(name):
-        raise UsageError("give either scans or --suite NAME; suites: sim-open, robust, afm-named, sim-test, sim-small")
+        names = "sim-open, two-tips, robust, afm-named, sim-test, sim-small"
+        raise UsageError(f"give either scans or --suite NAME; suites: {names}")
     if scans.count(STANDARD) > 1:
         raise UsageError("stdin (-) can be read only once")
     if data:
@@ -177,7 +190,9 @@ def _targets(output: str | None, force: bool) -> list[Path]:
     return files
 
 
-def _judged(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", files: Sequence[Path], json_: bool) -> "Evaluation":
+def _judged(
+    suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", files: Sequence[Path], json_: bool, only_first: bool
+) -> "Evaluation":
     """Judge the methods on a suite; records go into the files, and to stdout where wanted, as they are made."""
     from afmid.evaluate.records import Evaluation, to_line, writing
 
@@ -193,12 +208,13 @@ def _judged(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", files: Seque
 
         begin = time.perf_counter()
         stack.enter_context(few_warnings())
-        for record in _records(suite, loaded, jury, left_out):
+        name = f"{suite.name}, first tip alone" if only_first else suite.name
+        for record in _records(suite, loaded, jury, left_out, only_first):
             if not records:
-                emit(_header(suite, loaded, jury))
+                emit(_header(name, loaded, jury))
             emit(record)
             records.append(record)
-        header = _header(suite, loaded, jury)
+        header = _header(name, loaded, jury)
         if not records:
             emit(header)
         for missed in left_out:
@@ -209,8 +225,10 @@ def _judged(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", files: Seque
     return Evaluation(header, tuple(records), tuple(left_out))
 
 
-def _records(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", left_out: "list[LeftOut]") -> "Iterator[Record]":
-    """Yield the records, scan by scan; what cannot be judged is added to `left_out`."""
+def _records(
+    suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", left_out: "list[LeftOut]", only_first: bool
+) -> "Iterator[Record]":
+    """Yield the records, sample by sample, of the first scan alone or all; what cannot be judged joins `left_out`."""
     from afmid.evaluate.records import LeftOut
 
     def leave_out(scan: str, error: DataError, method: str = "") -> None:  # the others are wanted all the same
@@ -227,7 +245,8 @@ def _records(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", left_out: "
         for part in loaded:
             begin = time.perf_counter()
             try:
-                answer = part.answer(sample.blind, sample.name)
+                scans = sample.blind[:1] if only_first else sample.blind
+                answer = part.answer(scans, [sample.name] * len(scans))
                 seconds = time.perf_counter() - begin
                 record = jury.record(part.identifier, answer, sample, truth, seconds)
             except DataError as error:
@@ -236,13 +255,13 @@ def _records(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury", left_out: "
                 yield record
 
 
-def _header(suite: "Suite", loaded: Sequence[Loaded], jury: "Jury") -> "Header":
+def _header(suite: str, loaded: Sequence[Loaded], jury: "Jury") -> "Header":
     from afmid.evaluate.records import Header, JudgedMethod
 
     methods = {
         part.identifier.name: JudgedMethod(part.version, _sha256(part.weights), part.settings) for part in loaded
     }
-    return Header(afmid.__version__, suite.name, methods, jury.headline)
+    return Header(afmid.__version__, suite, methods, jury.headline)
 
 
 def _sha256(file: Path | None) -> str:

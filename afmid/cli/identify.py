@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from afmid.cli.methods import Loaded, MethodName, Weights, load, wanted
+from afmid.cli.methods import Loaded, MethodName, Weights, by_pixels, load, wanted
 from afmid.cli.options import (
     Device,
     Force,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONFIDENT = 0.5
 SHOWN = 5  # candidates, in words
 ALIKE = 0.01  # of the score
+SHARED = 0.5  # of the narrower of two scans of one sample, along each side
 FAILED, NO_ANSWER = 1, 3  # exit codes
 ATOMS, MOLECULE = "atoms.xyz", "molecule.sdf"  # in a folder, where there are some
 IN_FOLDER = ("result.json", "maps.npz", ATOMS, MOLECULE, "picture.png", "report.html")
@@ -41,6 +42,9 @@ def identify(
     scans: Annotated[list[str], typer.Argument(metavar="SCAN", hidden=True)],
     method: MethodName = None,
     weights: Weights = None,
+    second: Annotated[
+        str | None, typer.Option("--second", metavar="SCAN", help="scan of the same sample taken with another tip")
+    ] = None,
     device: Device = "auto",
     settings: Settings = None,
     candidates: Candidates = None,
@@ -58,18 +62,23 @@ def identify(
     step: Step = None,
     order: Order = None,
     tip: TipName = None,
+    second_tip: Annotated[
+        str | None, typer.Option("--second-tip", metavar="NAME", help="tip of the second scan, if its file tells none")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Say what a scan shows: maps, atoms, bonds, the molecule, and how sure that is.
 
     SCAN is a file of afmid or ppafm (npz), a bare stack of images (npy, npz) with --pixel and --step, or - for stdin.
     A folder/ receives result.json, maps.npz, atoms.xyz, molecule.sdf, picture.png and the page report.html; with
-    several scans or methods, one folder for each. Exit code 3: the answer is empty, or a method that gives atoms found
+    several scans or methods, one folder for each. --second brings what another tip shows of the same place, such as Xe
+    beside CO, for methods that learn from both. Exit code 3: the answer is empty, or a method that gives atoms found
     none with a confidence of 0.5. Methods and what --set sets of them: afmid plugins.
 
     \b
     afmid identify scan.npz -o result/
     afmid identify scan.npz --candidates pack.npz --refine -o result/
+    afmid identify co.npz --second xe.npz -o result/
     afmid identify stack.npy --pixel 0.125 --step 0.1 --json
     afmid identify scan.npz --method all -o result/
     """
@@ -77,10 +86,11 @@ def identify(
     asked = wanted(known, method, settings, candidates, top, refine)
     json_ = json_ or output == STANDARD
     targets = _targets(scans, asked.names, None if output == STANDARD else output)
-    check_inputs(scans)
+    inputs = _inputs(scans, second, second_tip)
+    check_inputs(inputs)
     for file in (file for files in targets.values() for file in files):
         check_file(file, force)
-        if any(file.exists() and scan != STANDARD and file.samefile(scan) for scan in scans):
+        if any(file.exists() and scan != STANDARD and file.samefile(scan) for scan in inputs):
             raise UsageError(f"{file}: is the scan itself; give the answer another name")
 
     from afmid.io import read_scan
@@ -89,14 +99,20 @@ def identify(
     failed = confident = False
     for path in scans:
         try:
-            scan = read_scan(path, pixel=pixel, step=step, order=order, tip=tip)
+            sample = [read_scan(path, pixel=pixel, step=step, order=order, tip=tip)]
+            paths = [path]
+            if second is not None:
+                sample.append(read_scan(second, pixel=pixel, step=step, order=order, tip=second_tip))
+                paths.append(second)
+                _check_pair(sample[0], sample[1], second)
             loaded = loaded or load(known, asked, weights, device)
             for part in loaded:
-                answer = part.answer(scan, path)
+                answer = part.answer(sample, paths)
+                shown = [sample[i] for i in by_pixels(sample, answer)]
                 files = targets.get((path, part.identifier.name), [])
-                _report(path, answer, _write(scan, answer, files), json_)
+                _report(path, answer, _write(shown, answer, files), json_)
                 if preview:
-                    print_preview(scan, answer, to_stderr=json_)
+                    print_preview(shown[0], answer, to_stderr=json_)
                 confident |= is_confident(answer, part.identifier.gives)
         except DataError as error:  # the other scans are wanted all the same
             note(str(error))
@@ -122,6 +138,38 @@ def is_confident(answer: "Identification", gives: Sequence[str]) -> bool:
     return bool(answer.maps)
 
 
+def _inputs(scans: Sequence[str], second: str | None, second_tip: str | None) -> list[str]:
+    """Return all files to read.
+
+    Raises:
+        UsageError: a second scan of several first ones, or its tip without it.
+    """
+    if second is None:
+        if second_tip:
+            raise UsageError("--second-tip is the tip of the second scan; give that: --second SCAN")
+        return list(scans)
+    if len(scans) > 1:
+        raise UsageError(f"--second is the second scan of one sample, and {len(scans)} scans are given; take one")
+    return [*scans, second]
+
+
+def _check_pair(first: "Scan", second: "Scan", path: str) -> None:
+    """Raise DataError where two scans cannot be of one place, each with a tip of its own; `path` is the second's."""
+    if first.tip == second.tip:
+        raise DataError(
+            f"{path}: both scans are of a {first.tip} tip, and the second is to be of another; where its file does not "
+            "tell the tip, name it: --second-tip Xe"
+        )
+    for name in ("x", "y"):
+        a, b = getattr(first, name), getattr(second, name)
+        overlap = min(a[-1], b[-1]) - max(a[0], b[0])
+        if overlap < SHARED * min(a[-1] - a[0], b[-1] - b[0]):
+            raise DataError(
+                f"{path}: reaches from {name} = {b[0]:.2f} to {b[-1]:.2f} Å, the first scan from {a[0]:.2f} to "
+                f"{a[-1]:.2f} Å; a second scan shows the same place, in the same frame"
+            )
+
+
 def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -> dict[tuple[str, str], list[Path]]:
     """Return the files that take the answer to each scan by each method: one, or those in a folder."""
     if output is None:
@@ -144,8 +192,11 @@ def _targets(scans: Sequence[str], methods: Sequence[str], output: str | None) -
     return targets
 
 
-def _write(scan: "Scan", answer: "Identification", files: Sequence[Path]) -> list[Path]:
-    """Write the answer into files by their suffixes, and return those of a folder's files that there was reason for."""
+def _write(scans: "Sequence[Scan]", answer: "Identification", files: Sequence[Path]) -> list[Path]:
+    """Write the answer into files by their suffixes, and return those of a folder's files that there was reason for.
+
+    Of the scans the first is that on whose pixels the answer stands.
+    """
     from afmid.io import write_identification, write_molecule
     from afmid.report.page import write_identification_page
     from afmid.report.picture import draw_identification
@@ -156,9 +207,9 @@ def _write(scan: "Scan", answer: "Identification", files: Sequence[Path]) -> lis
         if file not in written:
             file.unlink(missing_ok=True)  # of an earlier answer
         elif file.suffix == ".png":
-            draw_identification(scan, answer, with_folder(file))
+            draw_identification(scans[0], answer, with_folder(file))
         elif file.suffix == ".html":
-            write_identification_page(scan, answer, with_folder(file))
+            write_identification_page(scans[0], answer, with_folder(file), *scans[1:])
         elif file.name == MOLECULE and answer.molecule and len(files) > 1:
             write_molecule(answer.molecule, with_folder(file))
         else:
@@ -195,7 +246,8 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
         yield "bonds", f"{len(answer.bonds)}"
     for name, image in answer.maps.items():
         unit = "" if image.unit == "1" else f" {image.unit}"
-        yield f"map {name}", f"{image.values.min():.2f} to {image.values.max():.2f}{unit}"
+        low, high = (float(f"{end:.2g}") for end in (image.values.min(), image.values.max()))
+        yield f"map {name}", f"{low:g} to {high:g}{unit}"
     if answer.fit is not None:
         yield "fit", f"{answer.fit:.3f} (correlation of the answer, simulated again, with the scan)"
     if "refinement" in answer.meta:

@@ -1,7 +1,7 @@
 """Which methods a command means, and loading them with their weights."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ import typer
 
 from afmid.cli.options import check_inputs, settings_of
 from afmid.cli.output import note
-from afmid.cli.stages import Stages, split_settings, stages_of
+from afmid.cli.stages import After, Stages, split_settings, stages_of
 from afmid.errors import DataError, PluginError, UsageError, WeightsError
 from afmid.offers import Identifier
 from afmid.plugins import Registry, parse_options
@@ -53,20 +53,30 @@ class Loaded:
     version: str
     weights: Path | None
     stages: Stages
-    after: "Callable[[Identification, Scan], Identification]"
+    after: After
 
     @property
     def settings(self) -> dict[str, Any]:
         """All options, as JSON has them."""
         return self.options.model_dump(mode="json") | self.stages.settings
 
-    def answer(self, scan: "Scan", path: str) -> "Identification":
-        """Identify one scan, whose file the answer's meta names, and an error too."""
+    def answer(self, scans: "Sequence[Scan]", paths: Sequence[str]) -> "Identification":
+        """Identify one sample from its scans, one per tip.
+
+        Args:
+            scans: one, or a second too.
+            paths: their files, which the answer's meta names: first that on whose pixels the answer stands.
+        """
         try:
-            answer = self.after(self.method.identify([scan], self.options), scan)
+            answer = self.method.identify(scans, self.options)
+            first, *others = by_pixels(scans, answer)
+            answer = self.after(answer, scans[first], self.method)
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-        return replace(answer, meta={**answer.meta, "scan": path})
+            raise DataError(f"{paths[0]}: {error}") from error
+        files: dict[str, Any] = {"scan": paths[first]}
+        for other in others:
+            files["second"] = {"file": paths[other], "tip": scans[other].tip}
+        return replace(answer, meta={**answer.meta, **files})
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,19 @@ class Wanted:
     def names(self) -> list[str]:
         """Of the methods."""
         return [identifier.name for identifier in self.identifiers]
+
+
+def by_pixels(scans: "Sequence[Scan]", answer: "Identification") -> list[int]:
+    """Return the numbers of the scans of a sample, those on whose pixels the answer stands before any others.
+
+    Where both scans have the same pixels, that is first whose source the answer names.
+    """
+    axes = (answer.x.tolist(), answer.y.tolist())
+
+    def differs(i: int) -> tuple[bool, bool]:
+        return (scans[i].x.tolist(), scans[i].y.tolist()) != axes, scans[i].source != answer.source
+
+    return sorted(range(len(scans)), key=differs)
 
 
 def wanted(

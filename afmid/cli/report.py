@@ -1,7 +1,7 @@
 """`afmid report`: an answer or an evaluation as a page."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ def report(
 
     read = partial(read_scan, pixel=pixel, step=step, order=order, tip=tip)
     shown = _named_scan(answer, Path(result), read) if scan is None else read(scan)
-    write_identification_page(shown, answer, target)
+    write_identification_page(shown, answer, target, _second_scan(answer, Path(result), read))
 
 
 def _check_target(target: Path, inputs: list[str], force: bool) -> None:
@@ -134,16 +134,39 @@ def _named_scan(answer: "Identification", result: Path, read: "Callable[[Path | 
     named = answer.meta.get("scan")
     if not isinstance(named, str) or named in ("", STANDARD):
         return None
-    for path in (Path(named), result.parent / named, result.parent / Path(named).name):
-        with suppress(OSError, ValueError):  # a name that no file can have
-            if not path.is_file():
-                continue
-            try:
-                scan = read(path)
-            except DataError as error:
-                note(f"warning: {error}; the page goes without the scan")
-                return None
-            if scan.source == answer.source and scan.df.shape[:2] == (len(answer.x), len(answer.y)):
-                return scan
+    for path in _places(named, result):
+        try:
+            scan = read(path)
+        except DataError as error:
+            note(f"warning: {error}; the page goes without the scan")
+            return None
+        if scan.source == answer.source and scan.df.shape[:2] == (len(answer.x), len(answer.y)):
+            return scan
     note(f"warning: the scan {named[:200]} is not here, or another; the page goes without it: give --scan FILE")
     return None
+
+
+def _second_scan(answer: "Identification", result: Path, read: "Callable[[Path | str], Scan]") -> "Scan | None":
+    """Read the scan of a second tip that the answer names, as `_named_scan` does; None where there is none, or gone."""
+    from dataclasses import replace
+
+    second = answer.meta.get("second")
+    named, tip = (second.get(key) for key in ("file", "tip")) if isinstance(second, dict) else (None, None)
+    if not (isinstance(named, str) and isinstance(tip, str)) or named in ("", STANDARD):
+        return None
+    for path in _places(named, result):
+        try:
+            return replace(read(path), tip=tip)  # which its file need not tell
+        except DataError as error:
+            note(f"warning: {error}; the page goes without the second scan")
+            return None
+    note(f"warning: the second scan {named[:200]} is not here; the page goes without it")
+    return None
+
+
+def _places(named: str, result: Path) -> "Iterator[Path]":
+    """Yield the files that a name may mean: where it was, or beside the result."""
+    for path in (Path(named), result.parent / named, result.parent / Path(named).name):
+        with suppress(OSError, ValueError):  # a name that no file can have
+            if path.is_file():
+                yield path

@@ -236,16 +236,24 @@ def _from_npz(arrays: Mapping[str, NDArray[Any]]) -> Identification:
         raise DataError("is no identification: it has no array 'meta'")
     answer = parse_meta(_Answer, arrays["meta"], SCHEMA)
     wanted = ["x", "y", *(f"map_{name}" for name in answer.maps)]
+    sigmas = [f"sigma_{name}" for name in answer.maps if f"sigma_{name}" in arrays]
     if missing := [name for name in wanted if name not in arrays]:
         raise DataError(f"has no array {missing[0]!r}, but its meta says so; write it again")
-    for name in wanted:
+    for name in wanted + sigmas:
         array = arrays[name]
-        if array.dtype.kind != "f" or array.ndim != (2 if name.startswith("map_") else 1):
+        if array.dtype.kind != "f" or array.ndim != (1 if name in ("x", "y") else 2):
             raise DataError(f"array {name!r} has shape {array.shape} and type {array.dtype}; write it again")
     picture = arrays.get("picture")
     if picture is not None and (picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3):
         raise DataError(f"picture must be RGB uint8 (H, W, 3), is {picture.dtype} {picture.shape}")
-    maps = {name: Map(arrays[f"map_{name}"].astype(np.float32), image.unit) for name, image in answer.maps.items()}
+    maps = {
+        name: Map(
+            arrays[f"map_{name}"].astype(np.float32),
+            image.unit,
+            arrays[f"sigma_{name}"].astype(np.float32) if f"sigma_{name}" in sigmas else None,
+        )
+        for name, image in answer.maps.items()
+    }
     return _identification(answer, arrays["x"], arrays["y"], maps, picture)
 
 
@@ -281,6 +289,8 @@ def _json(answer: Identification) -> bytes:
 def _npz(answer: Identification) -> bytes:
     arrays: dict[str, NDArray[Any]] = {"x": np.asarray(answer.x, np.float64), "y": np.asarray(answer.y, np.float64)}
     arrays |= {f"map_{name}": np.asarray(image.values, np.float32) for name, image in answer.maps.items()}
+    deviations = {name: image.sigma for name, image in answer.maps.items() if image.sigma is not None}
+    arrays |= {f"sigma_{name}": np.asarray(values, np.float32) for name, values in deviations.items()}
     if answer.picture is not None:
         arrays["picture"] = np.asarray(answer.picture, np.uint8)
     return npz.npz_bytes({**arrays, "meta": write_meta(_answer(answer))}, compress=True)

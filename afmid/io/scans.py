@@ -75,7 +75,7 @@ def _scan(
     if scan_file.is_scan(arrays):
         told = {"pixel": pixel, "step": step, "order": order, "tip": tip}
         if given := [name for name, value in told.items() if value is not None]:
-            raise DataError(f"an afmid scan brings its own axes and tip; leave out --{given[0]}")
+            raise DataError(f"an afmid scan brings its own axes and tip; give no {given[0]} for it")
         return scan_file.from_arrays(arrays)
     if "atom_offsets" in arrays:
         raise DataError("is a molecule pack; simulate scans of it first: afmid simulate PACK -o scans/")

@@ -23,7 +23,10 @@ WORST, MOST_METHODS = 12, 6  # cases of a method, and methods that cases are sho
 MOST_LEFT_OUT = 50
 MOST_IMAGE = 40_000  # bytes
 MARGIN = 2.0  # Å about the atoms of a thumbnail
-UNITS = {"_angstrom": "Å", "_angstrom2": "Å²", "_hz": "Hz", "_seconds": "s", "_percent": "%"}
+UNITS = {
+    "_volt2_per_angstrom2": "(V/Å)²", "_angstrom": "Å", "_angstrom2": "Å²", "_hz": "Hz", "_seconds": "s",
+    "_percent": "%",
+}  # fmt: skip
 PRECISION, RECALL = "atoms_visible_precision_within_35_pm", "atoms_visible_recall_within_35_pm"
 
 

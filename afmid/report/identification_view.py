@@ -14,7 +14,7 @@ from afmid.report import overlay
 from afmid.report.depiction import Depiction, depict, formula_of
 from afmid.report.document import document
 from afmid.report.facts import number, signed
-from afmid.report.images import MOST_MAPS, paintings, stack_of
+from afmid.report.images import MOST_MAPS, paintings, second_of, stack_of
 from afmid.report.picture import COLOURS, FOUND
 from afmid.report.provenance import provenance, record_of, refinement_of, settings_of
 from afmid.report.raster import Window
@@ -49,11 +49,13 @@ class _Row:
     depiction: Depiction | None
 
 
-def identification_page(scan: Scan | None, answer: Identification) -> str:
+def identification_page(scan: Scan | None, answer: Identification, second: Scan | None = None) -> str:
     """Return the page of an answer.
 
     Args:
         scan: that was identified; without it the page shows no stack.
+        answer: what was said of it.
+        second: what another tip showed of the same place.
 
     Raises:
         DataError: the scan has another window than the answer.
@@ -78,6 +80,7 @@ def identification_page(scan: Scan | None, answer: Identification) -> str:
         window=window,
         scale=_scale_bar(window),
         stack=stack,
+        second=None if second is None else second_of(second),
         crosses=overlay.crosses(window, scan.truth) if scan is not None and scan.truth is not None else [],
         structures=structures,
         shown=shown,
@@ -98,6 +101,7 @@ def identification_page(scan: Scan | None, answer: Identification) -> str:
         refinement=refinement_of(answer),
         provenance=list(provenance(answer)),
         of_scan=list(settings_of(scan)) if scan is not None else [],
+        of_second=list(settings_of(second)) if second is not None else [],
         record=record_of(answer),
     )  # fmt: skip
 
@@ -154,7 +158,11 @@ def _cards(scan: Scan | None, answer: Identification) -> Iterator[tuple[str, str
 def _pool(answer: Identification) -> str:
     record = answer.meta.get("candidates")
     pool = record.get("pool") if isinstance(record, dict) else None
-    return f"of {number(pool)} in the library" if isinstance(pool, int) else "best first"
+    if not isinstance(pool, int):
+        return "best first"
+    molecules = len({candidate.inchikey for candidate in answer.candidates})
+    ways = f"ways to lie, of {molecules} " if molecules < len(answer.candidates) else ""
+    return f"{ways}of {number(pool)} in the library"
 
 
 def _histogram(confidences: Sequence[float]) -> list[tuple[int, float]]:

@@ -19,7 +19,7 @@ from afmid.scan import ABOVE_ATOM, Scan
 
 MOST_PIXELS = 320  # of an image along a side …
 MOST_IN_ALL = 1_200_000  # … and of a stack's images together: a page is to be small enough to send
-MOST_IMAGES, MOST_MAPS = 24, 12
+MOST_IMAGES, MOST_OF_SECOND, MOST_MAPS = 24, 6, 12
 MAP_PIXELS = 256
 
 
@@ -44,7 +44,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Painting:
-    """A map, its image, and the ends of its scale in words; a picture painted by the method has none."""
+    """A map, its image, the ends of its scale and its unit in words; a picture painted by the method has none."""
 
     name: str
     src: str
@@ -63,10 +63,12 @@ def stack_of(scan: Scan, answer: Identification) -> Stack:
         DataError: the scan has another window than the answer.
     """
     _check_window(scan, answer)
-    chosen = np.unique(np.linspace(0, len(scan.z) - 1, min(MOST_IMAGES, len(scan.z))).round().astype(int))
-    most = min(MOST_PIXELS, math.isqrt(MOST_IN_ALL // len(chosen)))
-    start = int(np.abs(scan.z[chosen] - scan.z[-1] - ABOVE_NEAREST).argmin())
-    return Stack([_image(scan, int(index), most) for index in chosen], start, _notes(scan))
+    return _stack(scan, MOST_IMAGES, MOST_IN_ALL)
+
+
+def second_of(scan: Scan) -> Stack:
+    """Return some images of what a second tip shows, in a window of its own."""
+    return _stack(scan, MOST_OF_SECOND, MOST_IN_ALL // 4)
 
 
 def paintings(answer: Identification) -> list[Painting]:
@@ -94,9 +96,17 @@ def _image(scan: Scan, index: int, most: int) -> Image:
     return Image(data_uri(grey_png(values, most)), height, f"{_short(low)} to {_short(high)}{unit}", index + 1)
 
 
-def _notes(scan: Scan) -> str:
+def _stack(scan: Scan, most: int, pixels: int) -> Stack:
+    """Return `most` images of a scan at most, of so many pixels together."""
+    chosen = np.unique(np.linspace(0, len(scan.z) - 1, min(most, len(scan.z))).round().astype(int))
+    side = min(MOST_PIXELS, math.isqrt(pixels // len(chosen)))
+    start = int(np.abs(scan.z[chosen] - scan.z[-1] - ABOVE_NEAREST).argmin())
+    return Stack([_image(scan, int(index), side) for index in chosen], start, _notes(scan, most))
+
+
+def _notes(scan: Scan, most: int) -> str:
     above = "the topmost atom" if scan.z_reference == ABOVE_ATOM else "the last image"
-    some = f"; {MOST_IMAGES} of {len(scan.z)} images" if len(scan.z) > MOST_IMAGES else ""
+    some = f"; {most} of {len(scan.z)} images" if len(scan.z) > most else ""
     return f"z from {above}; each image on its own grey scale, bright is high{some}."
 
 
@@ -104,6 +114,8 @@ def _map(name: str, image: Map) -> Painting:
     scale = Scale.of(image.values)
     low, high = (_short(0.0 if abs(v) < 1e-3 * (scale.high - scale.low) else v) for v in (scale.low, scale.high))
     unit = "" if image.unit == "1" else line(image.unit, 20)
+    if image.sigma is not None:
+        unit = f"{unit} (σ up to {_short(float(np.percentile(image.sigma, 95)))})".strip()
     src = data_uri(map_png(image.values, MAP_PIXELS))
     return Painting(line(name.replace("_", " "), 40), src, low, high, unit, data_uri(bar_png(scale.signed)))
 

@@ -11,18 +11,23 @@ if TYPE_CHECKING:
     from afmid.evaluate.records import Evaluation
 
 
-def write_identification_page(scan: Scan | None, answer: Identification, path: Path | str) -> None:
+def write_identification_page(
+    scan: Scan | None, answer: Identification, path: Path | str, second: Scan | None = None
+) -> None:
     """Write the page of an answer, whole or not at all; "-" is stdout.
 
     Args:
         scan: that was identified; without it the page shows no stack.
+        answer: what was said of it.
+        path: of the page.
+        second: what another tip showed of the same place, if the answer comes from two scans.
 
     Raises:
         DataError: the scan has another window than the answer, or the place cannot be written to.
     """
     from afmid.report.identification_view import identification_page
 
-    write_bytes(identification_page(scan, answer).encode(), path)
+    write_bytes(identification_page(scan, answer, second).encode(), path)
 
 
 def write_evaluation_page(evaluation: "Evaluation", path: Path | str) -> None:

@@ -49,7 +49,7 @@ def provenance(answer: Identification) -> Iterator[Fact]:
     yield Fact("weights (SHA-256)", line(answer.weights) or "none used")
     if answer.source:
         yield Fact("scan", line(answer.source))
-    names = {"scan": "file of the scan", "options": "option"}
+    names = {"scan": "file of the scan", "second": "second scan", "options": "option"}
     yield from facts({names.get(key, key): value for key, value in answer.meta.items() if key != "refinement"})
 
 

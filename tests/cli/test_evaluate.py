@@ -131,6 +131,7 @@ def test_metrics_that_do_not_judge_what_the_method_gives_are_said(afmid, strange
         (["a.npz", "--suite", "robust"], 2, "give either scans or --suite NAME"),
         (["--suite", "robust", "--data", "absent.npz"], 1, "absent.npz: no such file"),
         (["a.npz", "--metrics", "atom"], 2, "no metric 'atom'; did you mean 'atoms'?"),
+        (["--suite", "sim-open", "--only-first"], 2, "--only-first is for scans with two tips: --suite two-tips"),
         (["a.npz", "--json", "--csv"], 2, "give one of --json, --csv and --markdown"),
     ],
 )
@@ -179,6 +180,21 @@ def test_a_data_set_is_judged_and_its_corrupt_scans_are_counted(afmid, stranger,
     _, *lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert ["error" in line for line in lines] == [False] * 7 + [True] * 2
     assert lines[0]["scan"].startswith("shards/list-00000-of-00001.tar/00000001-")
+
+
+def test_the_first_of_two_tips_is_judged_alone_on_the_same_data(afmid, stranger, tmp_path: Path) -> None:
+    command = ("evaluate", "--suite", "two-tips", "--limit", "1", *MISSING, *CPU)
+    both = afmid(*command, "-o", tmp_path / "both.jsonl", **stranger)
+    one = afmid(*command, "--only-first", "--set", "fault=single", "-o", tmp_path / "one.jsonl", **stranger)
+    assert (both.returncode, one.returncode) == (0, 0)
+    titles = [done.stdout.decode().splitlines()[0].partition(": ") for done in (both, one)]
+    assert [title[0] for title in titles] == ["two-tips", "two-tips, first tip alone"]
+    assert titles[0][2] == titles[1][2]
+    done = afmid("evaluate", "--compare", tmp_path / "both.jsonl", tmp_path / "one.jsonl", **stranger)
+    assert ": 1 in both" in done.stdout.decode()
+    done = afmid(*command, "--set", "fault=single", **stranger)
+    assert done.returncode == 1
+    assert b"two-tips/000: brightest has seen CO and Xe" in done.stderr
 
 
 def test_robustness_is_told_apart_by_what_was_done(afmid, stranger) -> None:

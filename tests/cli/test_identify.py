@@ -1,10 +1,13 @@
 """`afmid identify`: answers on stdout and in files, and exit codes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from afmid.io import read_scan, write_scan
 
 CPU = ("--device", "cpu")
 
@@ -94,6 +97,75 @@ def test_maps_are_an_answer_of_a_method_that_gives_nothing_else(afmid, stranger,
     done = afmid("identify", scan, "-m", "mapper", *CPU, **stranger)
     assert done.returncode == 0
     assert "map nearest" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_second_tip_reaches_the_method_the_answer_and_the_page(
+    afmid, stranger, scan: Path, xenon: Path, tmp_path: Path, swapped: bool
+) -> None:
+    first, second = (xenon, scan) if swapped else (scan, xenon)
+    done = afmid("identify", first, "--second", second, "-m", "mapper", "-o", "out/", *CPU, cwd=tmp_path, **stranger)
+    assert (done.returncode, done.stderr) == (0, b"")
+    meta = json.loads((tmp_path / "out" / "result.json").read_text())["meta"]
+    assert meta.pop("tips") == (["Xe", "CO"] if swapped else ["CO", "Xe"])
+    assert meta == {"scan": str(scan), "second": {"file": str(xenon), "tip": "Xe"}}  # the answer's pixels are CO's
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('alt="second scan, z = ') == 2
+    assert afmid("report", "out/", "-o", "again.html", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_of_two_scans_on_the_same_pixels_the_answer_stands_on_the_one_whose_source_it_names(
+    afmid, stranger, scan: Path, tmp_path: Path
+) -> None:
+    for name, tip in (("co.npz", "CO"), ("xe.npz", "Xe")):
+        write_scan(replace(read_scan(scan), tip=tip, source=f"measured with {tip}"), tmp_path / name)
+    command = ("identify", "xe.npz", "--second", "co.npz", "-m", "mapper", "-o", "out/", *CPU)
+    assert afmid(*command, cwd=tmp_path, **stranger).returncode == 0
+    meta = json.loads((tmp_path / "out" / "result.json").read_text())["meta"]
+    assert (meta["scan"], meta["second"]) == ("co.npz", {"file": "xe.npz", "tip": "Xe"})
+    done = afmid("report", "out/", "-o", "again.html", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_second_scan_may_come_from_stdin_and_tell_no_tip(afmid, stranger, xenon: Path, tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).normal(size=(2, 12, 16, 3)).astype(np.float32)
+    for name, part in zip("ab", stack, strict=True):
+        np.save(tmp_path / f"{name}.npy", part)
+    scale = ("--pixel", "0.5", "--step", "0.1", "--json", *CPU)
+    command = ("identify", "a.npy", "--second", "-", "--second-tip", "Br", *scale, "-m", "mapper")
+    done = afmid(*command, cwd=tmp_path, stdin=(tmp_path / "b.npy").read_bytes(), **stranger)
+    meta = json.loads(done.stdout)["meta"]
+    assert (meta["tips"], meta["second"]) == (["CO", "Br"], {"file": "-", "tip": "Br"})
+    done = afmid(*command[:4], *scale, cwd=tmp_path, stdin=(tmp_path / "b.npy").read_bytes(), **stranger)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"-: both scans are of a CO tip, and the second is to be of another" in done.stderr
+    assert b"name it: --second-tip Xe" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["co.npz", "--second", "far.npz"], 1, "far.npz: reaches from x = 14.20 to 25.60 Å, the first scan from -7.67"),
+        (["co.npz", "--second", "xe.npz", "--second-tip", "Xe"], 1, "xe.npz: an afmid scan brings its own axes"),
+        (["co.npz", "co.npz", "--second", "xe.npz"], 2, "second scan of one sample, and 2 scans are given"),
+        (["co.npz", "--second-tip", "Xe"], 2, "give that: --second SCAN"),
+        (["co.npz", "--second", "absent.npz"], 1, "absent.npz: no such file"),
+        (["-", "--second", "-"], 2, "stdin (-) can be read only once"),
+        (["co.npz", "--second", "xe.npz", "-o", "xe.npz", "--force"], 2, "xe.npz: is the scan itself"),
+    ],
+)
+def test_a_second_scan_that_cannot_be_one_is_refused(
+    afmid, stranger, scan: Path, xenon: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "co.npz").write_bytes(scan.read_bytes())
+    (tmp_path / "xe.npz").write_bytes(xenon.read_bytes())
+    other = read_scan(xenon)
+    write_scan(replace(other, x=other.x - other.x[0] + 14.2), tmp_path / "far.npz")
+    done = afmid("identify", *arguments, "-m", "mapper", *CPU, cwd=tmp_path, **stranger)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert message in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_a_bare_stack_needs_its_scale(afmid, stranger, tmp_path: Path) -> None:

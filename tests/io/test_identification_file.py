@@ -28,8 +28,9 @@ def answers(draw):
     atoms = tuple(draw(st.lists(found, max_size=4)))
     bonds = tuple(Bond(0, b, draw(st.sampled_from([1.0, 1.5, 2.0])), draw(SHARE)) for b in range(1, len(atoms)))
     x, y = np.arange(draw(st.integers(1, 4))) * 0.1, np.arange(draw(st.integers(1, 4))) * 0.3
-    values = np.array(draw(st.lists(st.floats(-9, 9, width=32), min_size=x.size * y.size, max_size=x.size * y.size)))
-    image = Map(values.reshape(x.size, y.size).astype(np.float32), draw(TEXT))
+    numbers = st.lists(st.floats(-9, 9, width=32), min_size=x.size * y.size, max_size=x.size * y.size)
+    images = numbers.map(lambda values: np.array(values, np.float32).reshape(x.size, y.size))
+    image = Map(draw(images), draw(TEXT), draw(st.none() | images))
     return Identification(
         draw(TEXT),
         draw(TEXT),
@@ -72,6 +73,8 @@ def test_npz_keeps_everything(answer, tmp_path_factory):
     for name, image in answer.maps.items():
         assert_array_equal(read.maps[name].values, image.values)
         assert read.maps[name].unit == image.unit
+        assert (read.maps[name].sigma is None) == (image.sigma is None)
+        assert image.sigma is None or np.array_equal(read.maps[name].sigma, image.sigma)
     assert (read.picture is None) == (answer.picture is None)
     assert answer.picture is None or (read.picture == answer.picture).all()
     assert to_json(read) == to_json(answer)
@@ -184,6 +187,9 @@ def test_a_file_that_is_no_identification_is_said_with_its_name(content, says, t
         ({"meta": None}, "no array 'meta'"),
         ({"map_disks": np.zeros(3)}, "'map_disks' has shape"),
         ({"map_disks": np.zeros((9, 9))}, "map 'disks' has shape"),
+        ({"sigma_disks": np.zeros(3)}, "'sigma_disks' has shape"),
+        ({"sigma_disks": np.zeros((4, 3), int)}, "'sigma_disks' has shape .* and type int64"),
+        ({"sigma_disks": np.zeros((9, 9))}, "map 'disks' has shape"),
         ({"picture": np.zeros((3, 3))}, "picture must be RGB"),
     ],
 )

@@ -80,7 +80,7 @@ def test_arrays_that_afmid_does_not_know_are_named(tmp_path):
 
 def test_a_scan_with_axes_takes_no_pixel(tmp_path):
     write_scan(SCAN, tmp_path / "scan.npz")
-    with pytest.raises(DataError, match="brings its own axes and tip; leave out --pixel"):
+    with pytest.raises(DataError, match="brings its own axes and tip; give no pixel for it"):
         read_scan(tmp_path / "scan.npz", pixel=0.1)
 
 

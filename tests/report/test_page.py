@@ -53,6 +53,19 @@ class Page(HTMLParser):
         ]
 
 
+def test_a_second_tip_has_some_images_and_its_settings(scan_of, answer_to):
+    scan = scan_of()
+    z = np.arange(20.0, 0, -1)
+    second = Scan(np.random.default_rng(0).normal(size=(5, 7, 20)), np.arange(5.0), np.arange(7.0), z, tip="Xe<b>")
+    page = Page(identification_page(scan, answer_to(scan), second))
+    alone = Page(identification_page(scan, answer_to(scan)))
+    shown = [image["alt"] for image in page.all("img") if image not in alone.all("img")]
+    assert (len(shown), shown[0], shown[-1]) == (6, "second scan, z = 20.00 Å", "second scan, z = 1.00 Å")
+    assert page.texts["h3"].count("Second scan") == 1
+    assert "Second scan" not in alone.texts["h3"]
+    assert "Xe<b>" in page.texts["dd"]
+
+
 @pytest.fixture(scope="module")
 def pages(scan_of, answer_to, evaluation_of):
     scan = scan_of()
