@@ -25,13 +25,20 @@ scores: $(VENV)/installed
 	$(BIN)/afmid evaluate --suite afm-named
 
 # How fast simulation, beside ppafm, and training are, and how well refinement works: writes the tables of the docs. Keep
-# the machine quiet.
+# the machine quiet. With ASD=FOLDER, where model_light.h5 and model_heavy.h5 of github.com/SINGROUP/ASD-AFM lie, also how
+# far off afmid's maps are beside theirs.
 benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/simulate.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/scaling.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/gradient.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/training.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/refine.py --page docs/explanation/refinement.md
+	$(BIN)/python tests/benchmarks/window.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/camphor.py --page docs/reference/benchmarks.md
+ifdef ASD
+	$(BIN)/python tests/benchmarks/published.py $(ASD)/model_light.h5 $(ASD)/model_heavy.h5 --simulated 100 \
+		--page docs/reference/benchmarks.md
+endif
 
 $(VENV)/installed: $(SOURCES)
 	@echo "installing afmid into $(VENV); the first time takes a few minutes"

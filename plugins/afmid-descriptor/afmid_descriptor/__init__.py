@@ -19,7 +19,7 @@ NAME = "descriptor"
 class Options(BaseModel, extra="forbid", frozen=True):
     """What `afmid identify --method descriptor` can be told."""
 
-    threshold: float = Field(0.15, ge=0.02, le=1, description="lowest disk read as an atom; 1 is the topmost atom's")
+    threshold: float = Field(0.1, ge=0.02, le=1, description="lowest apex of the peaks map that is looked at")
     confidence: float = Field(0.3, ge=0, le=1, description="atoms less sure than this are left out")
     average: bool = Field(True, description="average over the eight turns and mirror images of the scan")
 

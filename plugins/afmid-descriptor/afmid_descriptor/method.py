@@ -1,57 +1,87 @@
-"""Identify with the descriptor network: maps of the surface, and the visible atoms without their elements."""
+"""Identify with a descriptor network: maps of the surface, and the visible atoms without their elements."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
 from afmid import Atom, DataError, Identification, Map, Molecule, Scan
 from afmid.errors import WeightsError
+from afmid.molecule import Molecules
 from afmid.weights import read_safetensors
 from afmid_descriptor import NAME, Options, __version__
-from afmid_descriptor.atoms import UNFITTED, confidence, find_cones
-from afmid_descriptor.metrics import UNITS
-from afmid_descriptor.model import BRANCHES, STRIDE, Config, DescriptorCNN
+from afmid_descriptor.atoms import PEAKS, UNFITTED, find_peaks
+from afmid_descriptor.calibration import ONE, TWO, Calibration, read
+from afmid_descriptor.edafm import EDAFM
+from afmid_descriptor.maps import MAPS
+from afmid_descriptor.matching import RENDERED, rendered
+from afmid_descriptor.model import DescriptorNet
+from afmid_descriptor.networks import STRIDE, Network, build, seen
 from afmid_descriptor.stack import Stack, prepare, resample
 
 log = logging.getLogger(__name__)
 
-ARCHITECTURE = "paper"
-TIP = "CO"  # what the network was trained on
+TIP = "CO"  # what the networks were trained on
+SYMMETRIES = [(turns, mirror) for turns in range(4) for mirror in (False, True)]
+
+
+class Look(NamedTuple):
+    """What a network sees in a stack, on the CPU.
+
+    Attributes:
+        maps: (C, X, Y), in the units of `MAPS`.
+        sigma: their standard deviations, (C, X, Y).
+        tilt: where the probe rests beside the tip's base (2,), Å.
+    """
+
+    maps: Tensor
+    sigma: Tensor
+    tilt: Tensor
 
 
 class DescriptorMethod:
-    """The network with its weights.
+    """A network with its weights.
 
     Args:
         model: the network, on the device where it runs.
-        coefficients: of the atoms' confidence; None where the weights bring none.
+        calibrations: for scans of one tip and of two, as far as the weights bring them.
         weights: SHA-256 of the weights file.
+        second: the second tip that the network was trained with, such as Xe; "" where with none.
     """
 
-    def __init__(self, model: DescriptorCNN, coefficients: Mapping[str, float] | None = None, weights: str = ""):
+    rendered_maps = RENDERED
+
+    def __init__(
+        self, model: Network, calibrations: Mapping[str, Calibration] | None = None, weights: str = "", second: str = ""
+    ):
         self.model = model.eval()
-        self.coefficients = coefficients
+        self.calibrations = calibrations or {}
         self.weights = weights
+        self.second = second
+        self._warned: set[str] = set()
 
     def identify(self, scans: Sequence[Scan], options: Options, prefix: Molecule | None = None) -> Identification:
-        """Return maps on the scan's axes and the atoms read from its disks; of several scans, the CO tip's is used.
+        """Return maps on the axes of the CO tip's scan, and the atoms read from them.
+
+        A scan of the second tip that the network was trained with is looked at, too.
 
         Raises:
             DataError: no scan, or one that the network cannot see (afmid_descriptor.stack.prepare).
         """
-        scan = _choose(scans)
+        scan, second, ignored = self._chosen(scans)
         if prefix is not None:
             log.info("descriptor: atoms known beforehand make no difference to this method")
-        stack = prepare(scan)
-        maps = self.maps(stack, options.average)
-        on_scan = resample(maps, scan.df.shape[:2]).numpy()
+        stack = prepare(scan, second)
+        calibration = self._calibration(stack)
+        maps, sigma, tilt = self.look(stack, options.average)
+        on_scan = [resample(images, scan.df.shape[:2]).numpy() for images in (maps, sigma)]
         return Identification(
             method=NAME,
             version=__version__,
@@ -59,39 +89,107 @@ class DescriptorMethod:
             y=scan.y,
             weights=self.weights,
             source=scan.source,
-            atoms=self._atoms(maps[list(BRANCHES).index("disks")].numpy(), stack, options),
-            maps={name: Map(image, UNITS[name]) for name, image in zip(BRANCHES, on_scan, strict=True)},
+            atoms=self._atoms(dict(zip(self.model.names, maps.numpy(), strict=True)), stack, options),
+            maps=self._maps(*on_scan),
             meta={
                 "options": options.model_dump(),
-                "notes": list(stack.notes),
-                "confidence": "fitted on validation scans" if self.coefficients else "not calibrated",
+                "notes": [*stack.notes, *ignored],
+                "confidence": "fitted on validation scans" if calibration.fit else "not calibrated",
+                **(_told_tilt(tilt, calibration.tilt) if calibration.tilt else {}),
             },
         )
 
     @torch.inference_mode()
-    def maps(self, stack: Stack, average: bool) -> Tensor:
-        """Return the maps (3, X, Y) of a stack, on the CPU; `average` those of its eight turns and mirror images."""
-        df = stack.df.to(next(self.model.parameters()).device)
-        symmetries = [(turns, mirror) for turns in range(4) for mirror in (False, True)] if average else [(0, False)]
-        maps = torch.stack([self._seen(df, *symmetry) for symmetry in symmetries]).mean(0)
-        return maps[0].float().cpu()
+    def look(self, stack: Stack, average: bool) -> Look:
+        """Return what the network sees in a stack.
 
-    def _seen(self, df: Tensor, turns: int, mirror: bool) -> Tensor:
-        """Return maps (1, 3, X, Y) of stacks (1, X, Y, 10) that the network sees turned by 90° steps and mirrored."""
-        seen = df.rot90(turns, (1, 2))
-        seen = seen.flip(1) if mirror else seen
-        x, y = seen.shape[1:3]
-        seen = pad(seen.permute(0, 3, 1, 2), (0, -y % STRIDE, 0, -x % STRIDE), mode="replicate").permute(0, 2, 3, 1)
-        maps = self.model(seen)[..., :x, :y]
-        maps = maps.flip(2) if mirror else maps
-        return maps.rot90(-turns, (2, 3))
+        `average` means over the eight turns and mirror images of the stack, and counts how they differ as uncertainty.
+        A published network tells neither deviations nor tilt: those are zero.
+        """
+        parts = [self._looked(stack, [s for s in SYMMETRIES if s[0] % 2 == odd]) for odd in ((0, 1) if average else ())]
+        if not average:
+            parts = [self._looked(stack, SYMMETRIES[:1])]
+        maps, variances, tilts = (torch.cat(columns).float().cpu() for columns in zip(*parts, strict=True))
+        mean = maps.mean(0)
+        spread = torch.tensor([self._calibration(stack).spread.get(name, 1.0) for name in self.model.names])
+        variance = variances.mean(0) + (maps - mean).square().mean(0) if self._tells_more else torch.zeros_like(mean)
+        return Look(mean, variance.sqrt() * spread[:, None, None], tilts.mean(0))
 
-    def _atoms(self, disks: np.ndarray, stack: Stack, options: Options) -> tuple[Atom, ...]:
-        cones = find_cones(disks, stack.x, stack.y, options.threshold)
-        sure = confidence(cones.figures, self.coefficients or UNFITTED)
-        cones, sure = cones.where(keep := sure >= options.confidence), sure[keep]
-        rows = zip(cones.x, cones.y, cones.z, sure, strict=True)
-        return tuple(Atom(None, float(x), float(y), float(z), float(share)) for x, y, z, share in rows)
+    def rendered(
+        self, molecules: Molecules, x: NDArray[np.float64], y: NDArray[np.float64], names: tuple[str, ...]
+    ) -> Tensor:
+        """Return true maps of molecules; see afmid.offers.Renders."""
+        return rendered(molecules, x, y, names)
+
+    @property
+    def _tells_more(self) -> bool:
+        return isinstance(self.model, DescriptorNet)
+
+    def _calibration(self, stack: Stack) -> Calibration:
+        return self.calibrations.get(ONE if stack.second is None else TWO, Calibration())
+
+    def _looked(self, stack: Stack, symmetries: Sequence[tuple[int, bool]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return maps, variances (S, C, X, Y) and tilts (S, 2) as seen under symmetries half turns apart."""
+        device = next(self.model.parameters()).device
+
+        def shown(df: Tensor) -> Tensor:
+            turned = torch.cat([_turned(df, *symmetry, (1, 2)) for symmetry in symmetries]).to(device)
+            x, y = turned.shape[1:3]
+            padded = pad(turned.permute(0, 3, 1, 2), (0, -y % STRIDE, 0, -x % STRIDE), mode="replicate")
+            return seen(self.model, padded.permute(0, 2, 3, 1))
+
+        df, second = shown(stack.df), None if stack.second is None else shown(stack.second)
+        if isinstance(self.model, DescriptorNet):
+            maps, log_variance, tilt = self.model.predict(df, second)
+            variance = log_variance.exp()
+        else:
+            maps = self.model(df, second)
+            variance, tilt = torch.zeros_like(maps), maps.new_zeros(len(maps), 2)
+        x, y = stack.df.shape[1:3] if symmetries[0][0] % 2 == 0 else stack.df.shape[2:0:-1]
+
+        def straight(images: Tensor) -> Tensor:
+            pairs = zip(images[..., :x, :y], symmetries, strict=True)
+            return torch.stack([_turned_back(image, *symmetry, (1, 2)) for image, symmetry in pairs])
+
+        tilts = [_vector_back(vector, *symmetry) for vector, symmetry in zip(tilt, symmetries, strict=True)]
+        return straight(maps), straight(variance), torch.stack(tilts)
+
+    def _maps(self, values: NDArray[np.float32], sigma: NDArray[np.float32]) -> dict[str, Map]:
+        rows = zip(self.model.names, values, sigma, strict=True)
+        return {name: Map(image, MAPS[name], error if self._tells_more else None) for name, image, error in rows}
+
+    def _atoms(self, maps: Mapping[str, NDArray[np.float32]], stack: Stack, options: Options) -> tuple[Atom, ...]:
+        if not any(name in maps for name in PEAKS):
+            return ()
+        fit = self._calibration(stack).fit or UNFITTED
+        peaks = find_peaks(maps, stack.x, stack.y, options.threshold)
+        peaks = peaks.where(peaks.confidence(fit) >= options.confidence)
+        z, order = peaks.z(fit), np.argsort(-peaks.confidence(fit), kind="stable")
+        z = z - z.max(initial=-np.inf)
+        rows = zip(peaks.x, peaks.y, z, peaks.confidence(fit), strict=True)
+        atoms = [Atom(None, float(x), float(y), float(height), float(sure)) for x, y, height, sure in rows]
+        return tuple(atoms[i] for i in order)
+
+    def _chosen(self, scans: Sequence[Scan]) -> tuple[Scan, Scan | None, list[str]]:
+        """Return the scan, that of the second tip, and what is to be said of the others."""
+        if not scans:
+            raise DataError("descriptor needs a scan, got none")
+        scan = next((scan for scan in scans if scan.tip == TIP), scans[0])
+        if scan.tip != TIP:
+            log.warning("descriptor was trained on %s tips; a scan with a %s tip may be misread", TIP, scan.tip)
+        second = next((other for other in scans if other is not scan and other.tip == self.second), None)
+        if second is None and isinstance(self.model, EDAFM) and self.model.config.tips > 1:
+            raise DataError(f"these weights need a scan of a {self.second} tip beside that of CO; give it as --second")
+        known = f"{TIP} and {self.second}" if self.second else TIP
+        ignored = [
+            f"the scan of the {other.tip} tip was not used: these weights know {known}"
+            for other in scans if other is not scan and other is not second
+        ]  # fmt: skip
+        for note in ignored:
+            if note not in self._warned:  # once for many samples
+                log.warning("descriptor: %s", note)
+                self._warned.add(note)
+        return scan, second, ignored
 
 
 def load(weights: Path | None, device: str) -> DescriptorMethod:
@@ -102,25 +200,35 @@ def load(weights: Path | None, device: str) -> DescriptorMethod:
     """
     if weights is None:
         raise WeightsError("descriptor needs weights and none came with it; train some: afmid train descriptor")
-    tensors, metadata = read_safetensors(weights, NAME, architecture=ARCHITECTURE)
+    tensors, metadata = read_safetensors(weights, NAME)
     try:
-        model = DescriptorCNN(Config.from_json(metadata.get("config", "{}")))
+        model = build(metadata.get("architecture", ""), metadata.get("config", "{}"))
         model.load_state_dict(tensors)
-        coefficients = json.loads(metadata["confidence"]) if "confidence" in metadata else None
-        if coefficients is not None:
-            coefficients = {name: float(coefficients[name]) for name in UNFITTED}
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        calibrations = read(metadata.get("calibration", "{}"))
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{weights}: does not fit the descriptor network: {reason}") from error
-    return DescriptorMethod(model.to(device), coefficients, hashlib.sha256(weights.read_bytes()).hexdigest())
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return DescriptorMethod(model.to(device), calibrations, sha256, metadata.get("second", ""))
 
 
-def _choose(scans: Sequence[Scan]) -> Scan:
-    if not scans:
-        raise DataError("descriptor needs a scan, got none")
-    scan = next((scan for scan in scans if scan.tip == TIP), scans[0])
-    if len(scans) > 1:
-        log.warning("descriptor uses one scan, that of the %s tip; the other %d are not used", scan.tip, len(scans) - 1)
-    if scan.tip != TIP:
-        log.warning("descriptor was trained on %s tips; a scan with a %s tip may be misread", TIP, scan.tip)
-    return scan
+def _told_tilt(tilt: Tensor, sigma: float) -> dict[str, Any]:
+    parts = [round(float(part), 3) for part in tilt]
+    return {"tip_tilt_angstrom": parts, "tip_tilt_sigma_angstrom": round(sigma, 3)}
+
+
+def _turned(images: Tensor, turns: int, mirror: bool, axes: tuple[int, int]) -> Tensor:
+    turned = images.rot90(turns, axes)
+    return turned.flip(axes[0]) if mirror else turned
+
+
+def _turned_back(images: Tensor, turns: int, mirror: bool, axes: tuple[int, int]) -> Tensor:
+    return (images.flip(axes[0]) if mirror else images).rot90(-turns, axes)
+
+
+def _vector_back(vector: Tensor, turns: int, mirror: bool) -> Tensor:
+    """Return a vector (2,) in the plane as it was before its image was turned by 90° steps and mirrored."""
+    x, y = -vector[0] if mirror else vector[0], vector[1]
+    for _ in range(turns):
+        x, y = y, -x
+    return torch.stack([x, y])

@@ -1,15 +1,15 @@
-"""From any scan to what the network sees: 0.125 Å pixels, ten images 0.1 Å apart, normalised one by one."""
+"""From any scan to what the networks see: 0.125 Å pixels and ten images 0.1 Å apart."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from afmid import DataError, Scan
-from afmid.data.augment import Normalise
 from afmid_descriptor.model import HEIGHTS
 
 PIXEL = 0.125  # Å
@@ -20,18 +20,20 @@ LARGEST = 1024  # pixels along a side
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """A scan as the network sees it.
+    """A scan as a network sees it, or two of one sample.
 
     Attributes:
-        df: Δf, normalised per image, float32 (1, X, Y, 10), from far to near.
+        df: Δf, float32 (1, X, Y, 10), Hz, from far to near.
         x, y: pixel positions (Å), (X,) and (Y,), evenly spaced.
         notes: what was done to the scan, for people.
+        second: Δf of the second tip over the same pixels, like `df`; None where there is none.
     """
 
     df: Tensor
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     notes: tuple[str, ...]
+    second: Tensor | None = None
 
 
 def fill_heights(df: Tensor) -> Tensor:
@@ -40,40 +42,64 @@ def fill_heights(df: Tensor) -> Tensor:
     return torch.cat([df[..., :1].expand(-1, -1, -1, missing), df[..., -HEIGHTS:]], 3)
 
 
-def normalise(df: Tensor) -> Tensor:
-    """Return stacks (B, X, Y, Z) with zero mean and unit variance per image; an image of one value becomes zero."""
-    return Normalise()(df, df.new_empty(0), torch.Generator())[0]
-
-
-def prepare(scan: Scan) -> Stack:
-    """Return a scan as the network sees it.
+def prepare(scan: Scan, second: Scan | None = None) -> Stack:
+    """Return a scan as the networks see it, with that of a second tip on its pixels.
 
     Pixels are resampled linearly (and averaged where they become coarser), heights linearly from the nearest image on.
+    The second scan is not averaged; beyond its edge it is continued by its last pixels.
 
     Raises:
         DataError: fewer than two images or two pixels along a side, images or pixels at odd places, too wide a scan.
     """
+    _check(scan)
+    images, notes = _ten_images(scan)
+    x, y = (_axis(scan, name) for name in "xy")
+    if (len(x), len(y)) != scan.df.shape[:2]:
+        images = resample(images.permute(2, 0, 1), (len(x), len(y))).permute(1, 2, 0)
+        notes.append(f"resampled from {len(scan.x)} × {len(scan.y)} to {len(x)} × {len(y)} pixels of {PIXEL} Å")
+    if second is None:
+        return Stack(images[None], x, y, tuple(notes))
+    try:
+        _check(second)
+    except DataError as error:
+        raise DataError(f"the scan of the {second.tip} tip: {error}") from error
+    others, second_notes = _ten_images(second)
+    notes += [f"{second.tip}: {note}" for note in second_notes]
+    return Stack(images[None], x, y, tuple(notes), _on_pixels(others, second, x, y)[None])
+
+
+def _check(scan: Scan) -> None:
+    """Raise DataError where the networks cannot see a scan."""
     if scan.channel != "df":
         raise DataError(f"{_where(scan)}the stack holds {scan.channel!r}; the descriptor network was trained on df")
     if len(scan.z) < 2:
         raise DataError(f"{_where(scan)}a single image; the descriptor network needs two at least, at known heights")
+    if not np.ptp(scan.df[..., -1]):
+        raise DataError(f"{_where(scan)}the nearest image holds a single value; leave it out")
     if (span := scan.z[0] - scan.z[-1]) < (1 - TOLERANCE) * STEP:
         raise DataError(
             f"{_where(scan)}the images lie within {span:.2g} Å; the descriptor network needs {STEP} Å at least between "
             "the farthest and the nearest"
         )
-    images, images_note = _even_heights(scan)
-    x, y = (_axis(scan, name) for name in "xy")
-    df = torch.from_numpy(images)
-    notes = [images_note] if images_note else []
-    if (len(x), len(y)) != df.shape[:2]:
-        df = resample(df.permute(2, 0, 1), (len(x), len(y))).permute(1, 2, 0)
-        notes.append(f"resampled from {len(scan.x)} × {len(scan.y)} to {len(x)} × {len(y)} pixels of {PIXEL} Å")
-    if (count := df.shape[2]) < HEIGHTS:
+
+
+def _ten_images(scan: Scan) -> tuple[Tensor, list[str]]:
+    """Return the ten images (X, Y, 10) of a scan on its own pixels, and what was done."""
+    images, note = _even_heights(scan)
+    notes = [note] if note else []
+    if (count := images.shape[2]) < HEIGHTS:
         notes.append(f"{count} images {STEP} Å apart; the farthest was repeated to make {HEIGHTS}")
     elif count > HEIGHTS:
         notes.append(f"the nearest {HEIGHTS} of {count} images {STEP} Å apart were used")
-    return Stack(normalise(fill_heights(df[None])), x, y, tuple(notes))
+    return fill_heights(torch.from_numpy(np.asarray(images, np.float32))[None])[0], notes
+
+
+def _on_pixels(images: Tensor, scan: Scan, x: NDArray[np.float64], y: NDArray[np.float64]) -> Tensor:
+    """Return images (X', Y', Z) of a scan at other pixels (X, Y, Z), linear."""
+    place = np.meshgrid(*(np.interp(axis, own, np.arange(len(own))) for axis, own in ((x, scan.x), (y, scan.y))),
+                        indexing="ij")  # fmt: skip
+    there = [map_coordinates(image, place, order=1, mode="nearest") for image in images.permute(2, 0, 1).numpy()]
+    return torch.from_numpy(np.stack(there, 2))
 
 
 def resample(images: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -116,7 +142,7 @@ def _axis(scan: Scan, name: str) -> NDArray[np.float64]:
             f"{_where(scan)}the scan is {len(axis) * pixel:.0f} Å wide along {name}; the descriptor network takes "
             f"up to {LARGEST * PIXEL:.0f} Å: crop it to the molecule"
         )
-    return axis[0] - pixel / 2 + (np.arange(count) + 0.5) * (len(axis) * pixel / count)
+    return np.asarray(axis[0] - pixel / 2 + (np.arange(count) + 0.5) * (len(axis) * pixel / count))
 
 
 def _where(scan: Scan) -> str:

@@ -5,115 +5,204 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import pad
 
-from afmid_descriptor.model import BRANCHES, SLOPE, Config, DescriptorCNN
+from afmid_descriptor.maps import MAPS
+from afmid_descriptor.model import HEIGHTS, LEAST, SCALES, WINDOW, Config, DescriptorNet, Prediction, normalise
 
-ENCODER = [112, 872, 3472]
-MIDDLE = [18496, 36928]
-BRANCH = [9232, 2320, 2320, 2320, 2320, 2320, 145]
+laws = settings(max_examples=8, deadline=None)
+SMALL = Config(stem=8, widths=(8, 16), names=("disks", "height"))
 
 
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
+def awake(network):
+    """Make every weight matter: many layers start from zero."""
+    torch.manual_seed(1)
+    for weight in network.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.05)
+    return network.eval()
+
+
+def stacks(*shape, seed=0):
+    """Return smooth stacks (B, X, Y, 10), Hz, whose contrast grows towards the molecule."""
+    coarse = torch.randn(shape[0], HEIGHTS, 12, 12, generator=torch.Generator().manual_seed(seed))
+    images = torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic").permute(0, 2, 3, 1)
+    return 5 * images * torch.linspace(0.1, 1, HEIGHTS) - torch.linspace(1, 7, HEIGHTS)
 
 
 @pytest.fixture(scope="module")
 def model():
-    """Return a network whose every weight matters: its last convolutions do not start from zero."""
-    torch.manual_seed(0)
-    network = DescriptorCNN()
-    for branch in network.branches.values():
-        torch.nn.init.normal_(branch.last.weight, std=0.1)
-    return network.eval()
+    return awake(DescriptorNet())
 
 
-def test_each_layer_has_the_parameters_of_the_paper():
-    model = DescriptorCNN()
-    assert [count(conv) for conv in model.encoder] == ENCODER
-    assert [count(conv) for conv in model.middle] == MIDDLE
-    for branch in model.branches.values():
-        assert [count(conv) for conv in (*branch.convs, branch.last)] == BRANCH
-    assert count(model) == 122_811
+@pytest.fixture(scope="module")
+def small():
+    return awake(DescriptorNet(SMALL))
 
 
-def test_each_layer_has_the_output_shape_of_the_paper():
-    model, shapes = DescriptorCNN(), []
-    layers = [*model.encoder, *model.middle, *model.branches["disks"].convs, model.branches["disks"].last]
-    for layer in layers:
-        layer.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:])))
+def close(one, other, share=1e-4):
+    """Assert that two predictions are the same to a share of the sizes of their maps."""
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=share)
+
+
+def test_the_default_network_gives_every_map_that_afmid_knows(model):
+    assert model.names == tuple(MAPS)
+    assert set(SCALES) == set(MAPS)
+    assert model.stride == 16
+    assert 1e6 < sum(weight.numel() for weight in model.parameters()) < 1e7
+
+
+@laws
+@given(x=st.integers(1, 5), y=st.integers(1, 5), two=st.booleans())
+def test_any_multiple_of_sixteen_pixels_works_with_one_stack_or_two(model, x, y, two):
+    df = stacks(2, 16 * x, 16 * y)
     with torch.no_grad():
-        maps = model(torch.zeros(1, 128, 128, 10))
-    expected = [(4, 10, 128, 128), (8, 5, 64, 64), (16, 2, 32, 32), (64, 16, 16), (64, 16, 16)]
-    expected += [(16, 32, 32)] * 2 + [(16, 64, 64)] * 2 + [(16, 128, 128)] * 2 + [(1, 128, 128)]
-    assert shapes == expected
-    assert maps.shape == (1, len(BRANCHES), 128, 128)
+        told = model.predict(df, df if two else None)
+    assert told.maps.shape == told.log_variance.shape == (2, len(MAPS), 16 * x, 16 * y)
+    assert told.tilt.shape == (2, 2)
+    assert all(part.isfinite().all() for part in told)
 
 
-@settings(max_examples=8, deadline=None)
-@given(x=st.integers(1, 6), y=st.integers(1, 6))
-def test_any_multiple_of_eight_pixels_works(model, x, y):
+def test_the_maps_alone_are_those_of_the_prediction(small):
+    df = stacks(1, 32, 32)
     with torch.no_grad():
-        assert model(torch.zeros(2, 8 * x, 8 * y, 10)).shape == (2, 3, 8 * x, 8 * y)
+        assert torch.equal(small(df, -df), small.predict(df, -df).maps)
 
 
-def test_before_training_every_output_is_positive_whatever_the_input_and_every_branch_learns():
-    torch.manual_seed(1)
-    model = DescriptorCNN()
-    stacks = 100 * torch.randn(2, 16, 16, 10)
-    maps = model(stacks)
-    assert (maps > 0).all()
-    maps.sum().backward()
-    for branch in model.branches.values():
-        assert branch.last.weight.grad.abs().min() > 0
-
-
-def test_only_the_disks_may_be_negative():
-    model = DescriptorCNN()
-    for branch in model.branches.values():
-        torch.nn.init.constant_(branch.last.bias, -1)
+@laws
+@given(st.floats(1e-6, 1e6), st.floats(-1e3, 1e3))
+def test_neither_the_unit_of_the_frequency_shift_nor_an_offset_makes_a_difference(small, unit, offset):
+    df = stacks(2, 32, 48)
     with torch.no_grad():
-        maps = model(torch.randn(2, 16, 16, 10))
-    lowest = dict(zip(BRANCHES, maps.amin((0, 2, 3)).tolist(), strict=True))
-    assert lowest["disks"] < 0
-    assert lowest["spheres"] == 0
-    assert lowest["height"] == 0
+        first = small.predict(df, df.flip(1))
+        close(small.predict(unit * (df + offset), unit * (df.flip(1) - offset)), first, 5e-3)
+        close(small.predict(unit * df, df.flip(1)), first)
 
 
-def test_moving_the_image_by_eight_pixels_moves_the_maps_away_from_the_edges(model):
-    wide = torch.randn(1, 136, 128, 10, generator=torch.Generator().manual_seed(3))
+def test_how_contrast_grows_towards_the_molecule_makes_a_difference(small):
+    df = stacks(1, 32, 32)
+    steeper = (df - df.mean((1, 2), keepdim=True)) * torch.linspace(0.2, 1, HEIGHTS)
     with torch.no_grad():
-        here, there = model(wide[:, :-8]), model(wide[:, 8:])
-    torch.testing.assert_close(here[:, :, 56:72, 56:72], there[:, :, 48:64, 56:72], rtol=1e-4, atol=1e-5)
+        assert (small(steeper) - small(df)).abs().max() > 0.01
 
 
-def test_a_batch_equals_its_members(model):
-    stacks = torch.randn(3, 16, 24, 10, generator=torch.Generator().manual_seed(4))
+def test_every_parameter_learns_the_second_stem_from_second_stacks(model):
+    model.zero_grad()
+    sum(part.square().sum() for part in model.predict(stacks(2, 32, 32))).backward()
+    assert {name.split(".")[0] for name, weight in model.named_parameters() if weight.grad is None} == {"second"}
+    model.zero_grad()
+    sum(part.square().sum() for part in model.predict(stacks(2, 32, 32), stacks(2, 32, 32, seed=1))).backward()
+    assert all(weight.grad.abs().max() > 0 for weight in model.parameters())
+    model.zero_grad(set_to_none=True)
+
+
+def test_before_training_every_layer_that_starts_from_zero_can_leave_it():
+    network = DescriptorNet(SMALL)
+    df, second = stacks(2, 16, 16), stacks(2, 16, 16, seed=1)
+    assert not network(df).any()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    for _ in range(4):
+        optimizer.zero_grad()
+        sum((part - 1).square().sum() for part in network.predict(df, second)).backward()
+        optimizer.step()
+    assert all((weight != before[name]).any() for name, weight in network.named_parameters())
+
+
+def test_a_second_stack_of_zeros_is_none_and_any_other_is_looked_at(small):
+    df, second = stacks(2, 32, 32), stacks(2, 32, 32, seed=1)
     with torch.no_grad():
-        together, alone = model(stacks), torch.cat([model(stack[None]) for stack in stacks])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+        alone, both = small.predict(df), small.predict(df, second)
+        assert all(map(torch.equal, small.predict(df, torch.zeros_like(df)), alone))
+        half = small.predict(df, second * torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+    assert (both.maps - alone.maps).abs().amax((1, 2, 3)).min() > 0.01
+    for k, other in enumerate((alone, both)):
+        close(Prediction(*(part[k] for part in half)), Prediction(*(part[k] for part in other)), 1e-5)
 
 
-def test_padding_repeats_the_edge_so_that_a_flat_stack_gives_flat_maps(model):
+def test_a_batch_equals_its_members(small):
+    df, second = stacks(3, 16, 32), stacks(3, 16, 32, seed=1)
     with torch.no_grad():
-        maps = model(torch.full((1, 32, 32, 10), 0.7))
-    torch.testing.assert_close(maps, maps[:, :, :1, :1].expand_as(maps), rtol=1e-5, atol=1e-6)
+        together = small.predict(df, second)
+        alone = [small.predict(df[i : i + 1], second[i : i + 1]) for i in range(3)]
+    close(together, Prediction(*(torch.cat(parts) for parts in zip(*alone, strict=True))), 1e-5)
 
 
-def test_heights_are_folded_into_channels_height_first(model):
-    seen = []
-    handle = model.middle[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    stack = torch.randn(1, 16, 16, 10, generator=torch.Generator().manual_seed(5))
+def test_moving_the_image_by_sixteen_pixels_moves_the_maps_and_no_more():
+    network = awake(DescriptorNet())
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.padding_mode = "circular"  # no edges, so that the statistics of the images stay the same
+    df, second = stacks(1, 64, 48), stacks(1, 64, 48, seed=1)
+    moved = [torch.roll(stack, (16, -32), (1, 2)) for stack in (df, second)]
     with torch.no_grad():
-        model(stack)
-        h = stack.permute(0, 3, 1, 2)[:, None]
-        for conv, pool in zip(model.encoder, (2, 2, (1, 2, 2)), strict=True):
-            h = torch.nn.functional.avg_pool3d(torch.nn.functional.leaky_relu(conv(h), SLOPE), pool)
-    handle.remove()
-    for height in range(2):
-        for channel in range(16):
-            torch.testing.assert_close(seen[0][:, 16 * height + channel], h[:, channel, height])
+        here, there = network.predict(df, second), network.predict(*moved)
+    close(there, Prediction(*(torch.roll(p, (16, -32), (2, 3)) for p in here[:2]), here.tilt), 1e-5)
 
 
-def test_a_configuration_survives_json():
-    config = Config(encoder=(2, 4, 8), middle=16, branch=4)
+def test_variances_are_positive_whatever_the_weights_say():
+    network = awake(DescriptorNet(SMALL))
+    torch.nn.init.constant_(network.last.bias, -1e4)
+    with torch.no_grad():
+        variance = network.predict(stacks(1, 32, 32)).log_variance.exp()
+    sizes = torch.tensor([SCALES[name] for name in SMALL.names]).view(1, -1, 1, 1)
+    torch.testing.assert_close(variance, (LEAST * sizes.square()).expand_as(variance))
+
+
+def test_each_image_is_normalised_by_its_own_mean_and_spread_and_by_the_nearests_spread():
+    df = stacks(2, 48, 32)
+    own, nearest = normalise(df).unflatten(1, (2, HEIGHTS)).unbind(1)
+    images = df.permute(0, 3, 1, 2)
+    spread = images.std((2, 3), correction=0, keepdim=True)
+    centred = images - images.mean((2, 3), keepdim=True)
+    torch.testing.assert_close(own, centred / spread, atol=1e-4, rtol=0)
+    torch.testing.assert_close(nearest, centred / spread[:, -1:], atol=1e-4, rtol=0)
+
+
+@laws
+@given(st.integers(0, 8), st.integers(0, 8), st.integers(0, 8), st.floats(-1, 1))
+def test_empty_surroundings_do_not_change_how_a_stack_is_normalised(left, right, below, level):
+    """They are seen as well, but mean and spread are those of the square that holds the most contrast."""
+    df = stacks(1, WINDOW, WINDOW)
+    df = df - df.mean((1, 2), keepdim=True)
+    left, right, below = 8 * left, 8 * right, 8 * below  # whole steps of the square
+    wide = pad(df.permute(0, 3, 1, 2), (below, 0, left, right), value=0.1 * level).permute(0, 2, 3, 1)
+    inside = normalise(wide)[:, :, left : left + WINDOW, below:]
+    torch.testing.assert_close(inside, normalise(df), atol=1e-3, rtol=1e-3)
+
+
+def test_a_molecule_in_a_wide_empty_scan_gives_nearly_the_same_maps():
+    network = awake(DescriptorNet(SMALL))
+    fade = torch.hann_window(WINDOW).view(1, -1, 1, 1) * torch.hann_window(WINDOW).view(1, 1, -1, 1)
+    df = (stacks(1, WINDOW, WINDOW) + torch.linspace(1, 7, HEIGHTS)) * fade.sqrt()
+    wide = pad(df.permute(0, 3, 1, 2), (32, 32, 64, 0)).permute(0, 2, 3, 1)
+    middle = slice(32, -32)
+    with torch.no_grad():
+        alone, there = network(df), network(wide)[:, :, 64:, 32:-32]
+    sizes = network.scales * alone.std()
+    assert ((there - alone)[:, :, middle, middle] / sizes).abs().max() < 0.2
+    assert ((there - alone)[:, :, middle, middle] / sizes).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("value", [0.0, -3.7, 1e8])
+def test_a_flat_stack_is_normalised_to_zero(value):
+    assert normalise(torch.full((1, 32, 16, HEIGHTS), value)).abs().max() < 1e-6
+
+
+def test_a_flat_far_image_does_not_blow_up_its_noise():
+    df = stacks(1, 32, 32)
+    df[..., 0] = 1e-7 * torch.randn(32, 32, generator=torch.Generator().manual_seed(2))
+    assert normalise(df).abs().max() < 100
+    assert normalise(df)[:, 0].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("config", [Config(), SMALL, Config(names=("field",), blocks=2)])
+def test_a_configuration_survives_json(config):
     assert Config.from_json(json.dumps(asdict(config))) == config
+
+
+@pytest.mark.parametrize("text", ['{"depth": 3}', "nonsense"])
+def test_what_is_no_configuration_is_refused(text):
+    with pytest.raises((TypeError, ValueError)):
+        Config.from_json(text)
