@@ -28,7 +28,8 @@ Array = NDArray[np.float64]
 PEAKS = ("peaks", "disks")  # maps whose peaks are atoms; the first that there is
 WINDOW = 3  # pixels: a maximum is the highest of 3 × 3
 ROUND = 0.4  # Å: where a peak's flank is compared with its apex
-FIGURES = ("peak", "prominence", "disks", "spheres", "height", "bonds")  # at an apex; 0 of maps that are not there
+SIGMA = "sigma"  # stands for the standard deviations of the map whose peaks are atoms
+FIGURES = ("peak", "prominence", "disks", "spheres", "height", "bonds", SIGMA)  # at an apex; 0 of what is not there
 FEWEST = 20  # peaks from which anything is fitted
 RIDGE = 1e-3  # weakly holds coefficients of figures of unit spread to 0, so that no fit runs away
 
@@ -48,7 +49,7 @@ UNFITTED = Fit(
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """Peaks of a map: apices at x, y (Å), (N,) each, and what the maps show there, (N, 6), as `FIGURES` says."""
+    """Peaks of a map: apices at x, y (Å), (N,) each, and what the maps show there, (N, 7), as `FIGURES` says."""
 
     x: Array
     y: Array
@@ -70,6 +71,11 @@ class Peaks:
     def z(self, fit: Fit) -> Array:
         """Return the heights (N,), Å, of which 0 is the topmost atom's."""
         return np.clip(self.told(fit.depth), -DISK_DEPTH, 0)
+
+
+def with_sigma(maps: Mapping[str, NDArray[Any]], sigma: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return maps with the deviations, of those given, that the fits know."""
+    return {**maps, SIGMA: next(sigma[name] for name in PEAKS if name in maps)}
 
 
 def find_peaks(maps: Mapping[str, NDArray[Any]], x: Array, y: Array, threshold: float) -> Peaks:
@@ -147,7 +153,7 @@ def _apex(image: Array, i: NDArray[np.intp], j: NDArray[np.intp], axis: int) -> 
 
 
 def _logistic(figures: Array, right: NDArray[np.bool_]) -> dict[str, float]:
-    """Return the coefficients that make it most likely which peaks (N, 6) are right."""
+    """Return the coefficients that make it most likely which peaks (N, 7) are right."""
     mean, spread = figures.mean(0), figures.std(0) + 1e-9
     inputs = np.column_stack([np.ones(len(figures)), (figures - mean) / spread])
     signed = np.where(right, -1.0, 1.0)

@@ -17,7 +17,7 @@ from afmid.errors import WeightsError
 from afmid.molecule import Molecules
 from afmid.weights import read_safetensors
 from afmid_descriptor import NAME, Options, __version__
-from afmid_descriptor.atoms import PEAKS, UNFITTED, find_peaks
+from afmid_descriptor.atoms import PEAKS, UNFITTED, find_peaks, with_sigma
 from afmid_descriptor.calibration import ONE, TWO, Calibration, read
 from afmid_descriptor.edafm import EDAFM
 from afmid_descriptor.maps import MAPS
@@ -89,7 +89,7 @@ class DescriptorMethod:
             y=scan.y,
             weights=self.weights,
             source=scan.source,
-            atoms=self._atoms(dict(zip(self.model.names, maps.numpy(), strict=True)), stack, options),
+            atoms=self._atoms(self._named(maps), self._named(sigma), stack, options),
             maps=self._maps(*on_scan),
             meta={
                 "options": options.model_dump(),
@@ -158,11 +158,20 @@ class DescriptorMethod:
         rows = zip(self.model.names, values, sigma, strict=True)
         return {name: Map(image, MAPS[name], error if self._tells_more else None) for name, image, error in rows}
 
-    def _atoms(self, maps: Mapping[str, NDArray[np.float32]], stack: Stack, options: Options) -> tuple[Atom, ...]:
+    def _named(self, images: Tensor) -> dict[str, NDArray[np.float32]]:
+        return dict(zip(self.model.names, images.numpy(), strict=True))
+
+    def _atoms(
+        self,
+        maps: Mapping[str, NDArray[np.float32]],
+        sigma: Mapping[str, NDArray[np.float32]],
+        stack: Stack,
+        options: Options,
+    ) -> tuple[Atom, ...]:
         if not any(name in maps for name in PEAKS):
             return ()
         fit = self._calibration(stack).fit or UNFITTED
-        peaks = find_peaks(maps, stack.x, stack.y, options.threshold)
+        peaks = find_peaks(with_sigma(maps, sigma), stack.x, stack.y, options.threshold)
         peaks = peaks.where(peaks.confidence(fit) >= options.confidence)
         z, order = peaks.z(fit), np.argsort(-peaks.confidence(fit), kind="stable")
         z = z - z.max(initial=-np.inf)

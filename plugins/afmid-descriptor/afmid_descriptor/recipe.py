@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 
 from afmid.data.examples import Examples
 from afmid_descriptor import NAME, Options, __version__
-from afmid_descriptor.atoms import PEAKS, calibrate
+from afmid_descriptor.atoms import PEAKS, calibrate, with_sigma
 from afmid_descriptor.calibration import ONE, TWO, Calibration, written
 from afmid_descriptor.edafm import EDAFM
 from afmid_descriptor.method import DescriptorMethod
@@ -104,24 +104,30 @@ class DescriptorTask:
         return told | described(model)
 
     def _settled(self, model: Network, batches: Sequence[Examples]) -> Calibration:
-        method, maps, axes, truths, ratios, tilts = DescriptorMethod(model), [], [], [], [], []
+        method, looks, axes, truths, errors, tilts = DescriptorMethod(model), [], [], [], [], []
         for batch in batches:
             for i, df in enumerate(batch.df):
                 x, y = (axis[i].cpu().double().numpy() for axis in (batch.x, batch.y))
                 second = None if batch.second is None else batch.second[i, None]
-                seen_maps, sigma, tilt = method.look(Stack(df[None], x, y, (), second), average=True)
-                ratios.append(((seen_maps - batch.maps[i].cpu()) / sigma.clamp_min(1e-9)).square().mean((1, 2)))
-                tilts.append(torch.stack([tilt, batch.tilt[i].cpu()]))
-                maps.append(dict(zip(self.names, seen_maps.numpy(), strict=True)))
+                look = method.look(Stack(df[None], x, y, (), second), average=True)
+                errors.append(((look.maps - batch.maps[i].cpu()) / look.sigma.clamp_min(1e-9)).square().mean((1, 2)))
+                tilts.append(torch.stack([look.tilt, batch.tilt[i].cpu()]))
+                looks.append(look)
                 axes.append((x, y))
                 truths.append(batch.molecule(i))
-        fit = calibrate(maps, axes, truths, Options().threshold) if any(name in self.names for name in PEAKS) else None
-        if not isinstance(model, DescriptorNet):
+        tells_more = isinstance(model, DescriptorNet)
+        spread = torch.stack(errors).mean(0).sqrt() if tells_more else torch.ones(len(self.names))
+        fit = None
+        if any(name in self.names for name in PEAKS):
+            pairs = ((look.maps, look.sigma * spread[:, None, None]) for look in looks)
+            named = ((dict(zip(self.names, images.numpy(), strict=True)) for images in pair) for pair in pairs)
+            fit = calibrate((with_sigma(maps, sigma) for maps, sigma in named), axes, truths, Options().threshold)
+        if not tells_more:
             return Calibration(fit)
-        spread = torch.stack(ratios).mean(0).sqrt().tolist()
         told, true = torch.stack(tilts, 1)
         error, size = (float(values.square().mean().sqrt()) for values in (told - true, true))
-        return Calibration(fit, dict(zip(self.names, spread, strict=True)), error if error < SKILL * size else None)
+        told_tilt = error if error < SKILL * size else None
+        return Calibration(fit, dict(zip(self.names, spread.tolist(), strict=True)), told_tilt)
 
     def _predicted(self, model: nn.Module, examples: Examples, alone: bool = False) -> Tensor:
         second = None if alone or examples.second is None else seen(model, examples.second)

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from afmid import Molecule
 from afmid.evaluate import match_atoms
-from afmid_descriptor.atoms import FEWEST, FIGURES, UNFITTED, Fit, calibrate, find_peaks, matched
+from afmid_descriptor.atoms import FEWEST, FIGURES, UNFITTED, Fit, calibrate, find_peaks, matched, with_sigma
 from afmid_descriptor.maps import MAPS
 from afmid_descriptor.metrics import true_maps
 from afmid_descriptor.targets import DISK_DEPTH, PEAK_WIDTH
@@ -99,6 +99,8 @@ def test_disks_serve_where_there_is_no_atoms_map():
 def test_the_figures_are_what_the_maps_show_at_the_apex():
     molecule = Molecule([6, 6], [[X[40], X[50], 0], [X[70], X[50], -0.3]], bonds=[[0, 1]])
     maps = shown(molecule, *MAPS)
+    maps = with_sigma(maps, {"disks": 3 * maps["disks"], "peaks": 0.5 * maps["spheres"]})
+    assert np.array_equal(maps["sigma"], 0.5 * maps["spheres"])  # those of the peaks map
     values = dict(zip(FIGURES, find_peaks(maps, X, X, 0.3).figures.T, strict=True))
     for name in FIGURES[2:]:
         assert values[name] == pytest.approx(maps[name][[40, 70], 50], abs=1e-3)
