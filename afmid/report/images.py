@@ -115,7 +115,7 @@ def _map(name: str, image: Map) -> Painting:
     low, high = (_short(0.0 if abs(v) < 1e-3 * (scale.high - scale.low) else v) for v in (scale.low, scale.high))
     unit = "" if image.unit == "1" else line(image.unit, 20)
     if image.sigma is not None:
-        unit = f"{unit} (σ up to {_short(float(np.percentile(image.sigma, 95)))})".strip()
+        unit = f"{unit}, σ ≤ {np.percentile(image.sigma, 95):.2g}".removeprefix(", ")
     src = data_uri(map_png(image.values, MAP_PIXELS))
     return Painting(line(name.replace("_", " "), 40), src, low, high, unit, data_uri(bar_png(scale.signed)))
 

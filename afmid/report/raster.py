@@ -52,10 +52,10 @@ class Scale(NamedTuple):
 
     @classmethod
     def of(cls, values: NDArray[np.floating[Any]]) -> "Scale":
-        """Return the scale of a map: signed where both signs matter."""
+        """Return the scale of a map: signed where it goes clearly below zero, more than a network misses zero by."""
         low, high = float(values.min()), float(values.max())
         bound = max(-low, high)
-        return cls(-bound, bound, True) if min(-low, high) > 0.2 * bound else cls(low, high, False)
+        return cls(-bound, bound, True) if -low > 0.1 * bound else cls(low, high, False)
 
 
 def grey_range(values: NDArray[np.floating[Any]]) -> tuple[float, float]:

@@ -43,6 +43,8 @@ def test_large_images_become_means_of_blocks(shape, most):
 def test_a_map_of_both_signs_is_white_at_zero_and_one_of_one_sign_is_black_at_its_least():
     signed, single = np.array([[-1.0, 0.0, 0.8]]), np.array([[0.0, 0.5, 2.0]])
     assert Scale.of(signed) == (-1, 1, True)
+    assert Scale.of(-single) == (-2, 2, True)
     assert Scale.of(single) == (0, 2, False)
+    assert Scale.of(single - 0.05) == (-0.05, 1.95, False)
     assert pixels(map_png(signed, 10))[1, 0].min() > 240
     assert pixels(map_png(single, 10))[2, 0].max() < 10

@@ -222,7 +222,7 @@ def load(weights: Path | None, device: str) -> DescriptorMethod:
 
 
 def _told_tilt(tilt: Tensor, sigma: float) -> dict[str, Any]:
-    parts = [round(float(part), 3) for part in tilt]
+    parts = [round(float(part), 3) + 0.0 for part in tilt]  # no −0
     return {"tip_tilt_angstrom": parts, "tip_tilt_sigma_angstrom": round(sigma, 3)}
 
 
