@@ -10,20 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ours
 import report
 
-from afmid import Identifier
 from afmid.evaluate import map_figures
 from afmid.io.scans import read_scan
-from afmid.plugins import installed
-from afmid.weights import default
 
 
 def main() -> None:
     options = _arguments()
-    identifier = installed(("descriptor",)).get(Identifier, "descriptor")
-    entry = default(identifier)
-    method = identifier.load(options.ours or (entry.shipped if entry else None), "cpu")
+    identifier, method = ours.method(options.ours)
     rows: list[dict[str, Any]] = []
     for sample in options.samples:
         name, _, width = sample.partition("=")
@@ -47,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path, help="where the files lie")
     parser.add_argument("samples", nargs="*", default=["BCB", "Water=18"], help="which [default: BCB Water=18]")
-    parser.add_argument("--ours", type=Path, metavar="FILE", help="weights of afmid [default: those of the method]")
+    ours.add_option(parser)
     return parser.parse_args()
 
 

@@ -19,15 +19,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+import ours
 import report
 import torch
 from numpy.typing import NDArray
 
-from afmid import Identifier, Scan
+from afmid import Scan
 from afmid.evaluate.suites import open_suite
 from afmid.molecule import Molecule
-from afmid.plugins import installed
-from afmid.weights import default
 from afmid_descriptor.paper import HEIGHTS, Paper
 from afmid_descriptor.stack import PIXEL, STEP
 from afmid_descriptor.targets import descriptor_maps
@@ -74,7 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stacks", type=Path, metavar="NPZ", help="stored stacks with their maps")
     parser.add_argument("--simulated", type=int, default=0, metavar="N", help="so many simulated scans")
     parser.add_argument("--data", type=Path, metavar="PACK", help="draw them from a pack's test split, as sim-test")
-    parser.add_argument("--ours", type=Path, metavar="FILE", help="weights of afmid [default: those of the method]")
+    ours.add_option(parser)
     options = parser.parse_args()
     if not (options.stacks or options.simulated):
         parser.error("give --stacks NPZ, --simulated N, or both")
@@ -160,9 +159,7 @@ def _published(network: Paper, noise: float) -> Callable[[Scan], Maps]:
 
 
 def _ours(weights: Path | None) -> Callable[[Scan], Maps]:
-    identifier = installed(("descriptor",)).get(Identifier, "descriptor")
-    entry = default(identifier)
-    method = identifier.load(weights or (entry.shipped if entry else None), "cpu")
+    identifier, method = ours.method(weights)
 
     def answer(scan: Scan) -> Maps:
         found = method.identify([scan], identifier.options())

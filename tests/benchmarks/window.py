@@ -6,18 +6,16 @@ that scan. Errors are means over scans, scored in the middle 16 Å of each view.
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ours
 import report
 
-from afmid import Identifier, Scan
+from afmid import Scan
 from afmid.data.scenes import draw_scenes
 from afmid.evaluate.suites import RANGES, open_molecules
-from afmid.plugins import installed
 from afmid.simulate.scan_simulation import SimulationOptions, load_engine
-from afmid.weights import default
 from afmid_descriptor.metrics import true_maps
 
 SIZE, WIDE, MOVED, PIXEL = 16, 24, 2, 0.125  # Å
@@ -28,9 +26,7 @@ VIEWS = {"centred": (SIZE, 0), f"moved by {MOVED} Å": (SIZE, MOVED), f"{WIDE} �
 
 def main() -> None:
     options = _arguments()
-    identifier = installed(("descriptor",)).get(Identifier, "descriptor")
-    entry = default(identifier)
-    method = identifier.load(options.ours or (entry.shipped if entry else None), "cpu")
+    identifier, method = ours.method(options.ours)
     rows: list[dict[str, Any]] = []
     for number, scan in enumerate(_scans(options.scans)):
         for view, (size, moved) in VIEWS.items():
@@ -49,7 +45,7 @@ def _arguments() -> argparse.Namespace:
     parser = report.parser(__doc__, timed=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--scans", type=int, default=100, help="how many")
-    parser.add_argument("--ours", type=Path, metavar="FILE", help="weights of afmid [default: those of the method]")
+    ours.add_option(parser)
     return parser.parse_args()
 
 

@@ -1,0 +1,21 @@
+"""The descriptor method as users get it, or with other weights."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from afmid import Identifier
+from afmid.plugins import installed
+from afmid.weights import default
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark take other weights."""
+    parser.add_argument("--ours", type=Path, metavar="FILE", help="weights of afmid [default: those of the method]")
+
+
+def method(weights: Path | None) -> tuple[Identifier, Any]:
+    """Return the descriptor's offer and what it loads, on the CPU."""
+    identifier = installed(("descriptor",)).get(Identifier, "descriptor")
+    entry = default(identifier)
+    return identifier, identifier.load(weights or (entry.shipped if entry else None), "cpu")
