@@ -36,7 +36,7 @@ def test_training_is_measured():
     command = [sys.executable, BENCHMARKS / "training.py", *small, *grid]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "| train descriptor, 2 steps for each scan |" in done.stdout
+    assert "| train descriptor, 4 steps for each scan |" in done.stdout
 
 
 def test_refinement_is_measured():
