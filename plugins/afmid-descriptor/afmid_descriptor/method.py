@@ -106,9 +106,8 @@ class DescriptorMethod:
         `average` means over the eight turns and mirror images of the stack, and counts how they differ as uncertainty.
         A published network tells neither deviations nor tilt: those are zero.
         """
-        parts = [self._looked(stack, [s for s in SYMMETRIES if s[0] % 2 == odd]) for odd in ((0, 1) if average else ())]
-        if not average:
-            parts = [self._looked(stack, SYMMETRIES[:1])]
+        alike = [[s for s in SYMMETRIES if s[0] % 2 == odd] for odd in (0, 1)]  # of one shape
+        parts = [self._looked(stack, symmetries) for symmetries in (alike if average else [SYMMETRIES[:1]])]
         maps, variances, tilts = (torch.cat(columns).float().cpu() for columns in zip(*parts, strict=True))
         mean = maps.mean(0)
         spread = torch.tensor([self._calibration(stack).spread.get(name, 1.0) for name in self.model.names])
@@ -133,7 +132,7 @@ class DescriptorMethod:
         device = next(self.model.parameters()).device
 
         def shown(df: Tensor) -> Tensor:
-            turned = torch.cat([_turned(df, *symmetry, (1, 2)) for symmetry in symmetries]).to(device)
+            turned = torch.cat([_turned(df, *symmetry) for symmetry in symmetries]).to(device)
             x, y = turned.shape[1:3]
             padded = pad(turned.permute(0, 3, 1, 2), (0, -y % STRIDE, 0, -x % STRIDE), mode="replicate")
             return seen(self.model, padded.permute(0, 2, 3, 1))
@@ -149,7 +148,7 @@ class DescriptorMethod:
 
         def straight(images: Tensor) -> Tensor:
             pairs = zip(images[..., :x, :y], symmetries, strict=True)
-            return torch.stack([_turned_back(image, *symmetry, (1, 2)) for image, symmetry in pairs])
+            return torch.stack([_turned_back(image, *symmetry) for image, symmetry in pairs])
 
         tilts = [_vector_back(vector, *symmetry) for vector, symmetry in zip(tilt, symmetries, strict=True)]
         return straight(maps), straight(variance), torch.stack(tilts)
@@ -173,11 +172,10 @@ class DescriptorMethod:
         fit = self._calibration(stack).fit or UNFITTED
         peaks = find_peaks(with_sigma(maps, sigma), stack.x, stack.y, options.threshold)
         peaks = peaks.where(peaks.confidence(fit) >= options.confidence)
-        z, order = peaks.z(fit), np.argsort(-peaks.confidence(fit), kind="stable")
-        z = z - z.max(initial=-np.inf)
-        rows = zip(peaks.x, peaks.y, z, peaks.confidence(fit), strict=True)
-        atoms = [Atom(None, float(x), float(y), float(height), float(sure)) for x, y, height, sure in rows]
-        return tuple(atoms[i] for i in order)
+        z = peaks.z(fit)
+        columns = np.stack([peaks.x, peaks.y, z - z.max(initial=-np.inf), peaks.confidence(fit)], 1)
+        surest_first = columns[np.argsort(-columns[:, 3], kind="stable")]
+        return tuple(Atom(None, *row) for row in surest_first.tolist())
 
     def _chosen(self, scans: Sequence[Scan]) -> tuple[Scan, Scan | None, list[str]]:
         """Return the scan, that of the second tip, and what is to be said of the others."""
@@ -226,13 +224,15 @@ def _told_tilt(tilt: Tensor, sigma: float) -> dict[str, Any]:
     return {"tip_tilt_angstrom": parts, "tip_tilt_sigma_angstrom": round(sigma, 3)}
 
 
-def _turned(images: Tensor, turns: int, mirror: bool, axes: tuple[int, int]) -> Tensor:
-    turned = images.rot90(turns, axes)
-    return turned.flip(axes[0]) if mirror else turned
+def _turned(images: Tensor, turns: int, mirror: bool) -> Tensor:
+    """Return images turned in their axes 1 and 2 by 90° steps, and mirrored."""
+    turned = images.rot90(turns, (1, 2))
+    return turned.flip(1) if mirror else turned
 
 
-def _turned_back(images: Tensor, turns: int, mirror: bool, axes: tuple[int, int]) -> Tensor:
-    return (images.flip(axes[0]) if mirror else images).rot90(-turns, axes)
+def _turned_back(images: Tensor, turns: int, mirror: bool) -> Tensor:
+    """Return images as they were before `_turned`."""
+    return (images.flip(1) if mirror else images).rot90(-turns, (1, 2))
 
 
 def _vector_back(vector: Tensor, turns: int, mirror: bool) -> Tensor:

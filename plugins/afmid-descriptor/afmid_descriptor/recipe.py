@@ -95,11 +95,11 @@ class DescriptorTask:
 
     def metadata(self, model: Network, batches: Sequence[Examples]) -> dict[str, str]:
         """Return what the weights file says of itself, and what the examples settle of its answers."""
-        settled = {ONE: self._settled(model, [replace(batch, second=None) for batch in batches])}
+        settled: dict[str, Calibration] = {}
+        if not (self.second and isinstance(model, EDAFM)):  # which is not trained for one tip alone then
+            settled[ONE] = self._settled(model, [replace(batch, second=None) for batch in batches])
         if self.second:
             settled[TWO] = self._settled(model, batches)
-        if isinstance(model, EDAFM) and self.second:
-            del settled[ONE]  # which it is not trained for
         told = {"method": NAME, "version": __version__, "second": self.second, "calibration": written(settled)}
         return told | described(model)
 
