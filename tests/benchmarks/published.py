@@ -13,7 +13,7 @@ height (N, X, Y), and light (N,), whether a molecule holds H C N O F alone.
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import ours
 import report
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import shift
 
 from afmid import Scan
 from afmid.evaluate.suites import open_suite
@@ -39,6 +40,7 @@ FARTHEST = 0.75  # Å, that disks and spheres are moved at most
 WEIGHT = {"disks": 20.0, "spheres": 0.2}  # in the published loss
 RESAMPLES, FEWEST = 2000, 5  # of the bootstrap, and the scans it needs
 OURS = "afmid"
+AT_BASE = "afmid, below the tip's base"  # disks and spheres moved there by the tilt that it tells
 
 Maps = NDArray[np.float32]  # (3, X, Y)
 
@@ -57,7 +59,8 @@ def main() -> None:
     answers = _answers(options)
     rows: list[dict[str, Any]] = []
     if options.stacks:
-        rows += (found := _errors(_stored(options.stacks), answers, "stored"))
+        beside = {**answers, AT_BASE: _ours(options.ours, below_base=True)}
+        rows += (found := _errors(_stored(options.stacks), beside, "stored"))
         report.publish(options, "published-stored", rows, f"{options.stacks.name}:\n\n{_tables(found)}", "")
     if options.simulated:
         rows += (found := _errors(_simulated(options.simulated, options.data), answers, "simulated"))
@@ -158,12 +161,16 @@ def _published(network: Paper, noise: float) -> Callable[[Scan], Maps]:
     return answer
 
 
-def _ours(weights: Path | None) -> Callable[[Scan], Maps]:
+def _ours(weights: Path | None, below_base: bool = False) -> Callable[[Scan], Maps]:
     identifier, method = ours.method(weights)
 
     def answer(scan: Scan) -> Maps:
         found = method.identify([scan], identifier.options())
-        return np.stack([found.maps[name].values for name in NAMES]).astype(np.float32)
+        maps = {name: found.maps[name].values for name in NAMES}
+        if below_base:
+            tilt = np.array(found.meta.get("tip_tilt_angstrom", (0.0, 0.0))) / PIXEL
+            maps |= {name: shift(maps[name], tilt, order=1) for name in WEIGHT}
+        return np.stack([*maps.values()]).astype(np.float32)
 
     return answer
 
@@ -213,8 +220,10 @@ def _tables(rows: Sequence[dict[str, Any]]) -> str:
 
 def _table(rows: Sequence[dict[str, Any]], how: str) -> str:
     groups = {"light": (True,), "heavy": (False,), "all": (True, False)}
-    networks = list(dict.fromkeys(row["network"] for row in rows))
-    header, lines = [""], {name: [name] for name in (*networks, "afmid / best published", "95 % interval")}
+    networks = list(dict.fromkeys(row["network"] for row in rows if how == "plain" or row["network"] != AT_BASE))
+    afmids = [name for name in networks if name in (OURS, AT_BASE)]
+    ratios = {name: (f"{name} / best published", f"{name}: 95 % interval") for name in afmids}
+    header, lines = [""], {name: [name] for name in (*networks, *chain(*ratios.values()))}
     for group, of in groups.items():
         errors = {n: np.array([r[how] for r in rows if r["network"] == n and r["light"] in of]) for n in networks}
         if not len(errors[OURS]) or (group == "all" and len({row["light"] for row in rows}) == 1):
@@ -224,9 +233,10 @@ def _table(rows: Sequence[dict[str, Any]], how: str) -> str:
         for name, values in means.items():
             lines[name] += [f"{value:.2e}".replace("e-0", "e-") for value in values]
         for k in range(len(NAMES)):
-            best = min((name for name in networks if name != OURS), key=lambda name: means[name][k])
-            lines["afmid / best published"].append(f"{means[OURS][k] / means[best][k]:.2f}")
-            lines["95 % interval"].append(_interval(errors[OURS][:, k], errors[best][:, k]))
+            best = min((name for name in networks if name not in ratios), key=lambda name: means[name][k])
+            for name, (ratio, interval) in ratios.items():
+                lines[ratio].append(f"{means[name][k] / means[best][k]:.2f}")
+                lines[interval].append(_interval(errors[name][:, k], errors[best][:, k]))
     return report.table(header, lines.values())
 
 

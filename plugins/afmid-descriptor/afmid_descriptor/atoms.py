@@ -3,8 +3,8 @@
 An apex is found between pixels by a parabola through the logarithms around it, exact for a lone Gaussian. What all
 maps show there (`FIGURES`) tells the rest by fits on validation scans (`calibrate`) that travel with the weights:
 
-- the confidence, that an atom less than 1.2 Å below the topmost one is there within 0.35 Å, by a logistic function;
-- the depth, by a linear one.
+- the confidence, that an atom of the molecule is there within 0.35 Å, by a logistic function;
+- the depth, by a linear one, down to 1.2 Å.
 
 Where a weights file brings no fit, `UNFITTED` stands in and is not calibrated.
 """
@@ -119,16 +119,16 @@ def calibrate(
         figures.append(peaks.figures)
         right.append(found)
         depths.append(z[found])
-    known, values = np.concatenate(right), np.concatenate(figures)
+    known, values, z = np.concatenate(right), np.concatenate(figures), np.concatenate(depths)
     if len(known) < FEWEST or known.all() or not known.any():
         return None
-    return Fit(_logistic(values, known), _linear(values[known], np.concatenate(depths)))
+    shown = z > -DISK_DEPTH
+    return Fit(_logistic(values, known), _linear(values[known][shown], z[shown]))
 
 
 def matched(peaks: Peaks, truth: Molecule) -> tuple[NDArray[np.bool_], Array]:
-    """Return which peaks (N,) match one to one, within 0.35 Å, an atom down to 1.2 Å below the top, and its z (N,)."""
+    """Return which peaks (N,) match one to one, within 0.35 Å, an atom however deep, and its z below the top (N,)."""
     atoms = truth.topmost_at_zero().positions
-    atoms = atoms[atoms[:, 2] > -DISK_DEPTH]
     found = np.stack([peaks.x, peaks.y, np.zeros(len(peaks.x))], 1)
     pairs = match_atoms(found, atoms)
     right, z = np.zeros(len(found), bool), np.zeros(len(found))

@@ -174,12 +174,12 @@ def test_unfitted_a_higher_peak_is_surer_and_a_lower_disk_deeper():
     assert peaks.z(UNFITTED)[[left, right]] == pytest.approx([0, -0.9], abs=0.05)
 
 
-def test_only_peaks_at_visible_atoms_are_right():
+def test_peaks_at_atoms_are_right_however_deep_these_lie():
     peaks = peaks_of(Molecule([6, 6, 6], [[0, 0, 0], [2, 0, -0.5], [4, 0, -0.2]]))
-    truth = Molecule([6, 6, 6], [[0.3, 0, 5], [2, 0.5, 4.5], [4, 0, 3.5]])  # near enough, too far, too deep
+    truth = Molecule([6, 6, 6], [[0.3, 0, 5], [2, 0.5, 4.5], [4, 0, 3.5]])  # near enough, too far, deep
     right, z = matched(peaks, truth)
-    assert peaks.x[right] == pytest.approx([0], abs=0.01)
-    assert not z.any()
+    assert peaks.x[right] == pytest.approx([0, 4], abs=0.01)
+    assert z[right] == pytest.approx([0, -1.5])
 
 
 def test_of_two_peaks_at_an_atom_one_is_right():
