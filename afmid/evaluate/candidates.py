@@ -20,7 +20,7 @@ from afmid import chem
 from afmid.data.pack import MoleculePack, concatenate
 from afmid.errors import DataError
 from afmid.evaluate.bench import Bench, ImageBench, MapBench
-from afmid.evaluate.placement import taken, together
+from afmid.evaluate.placement import Settled, taken, together
 from afmid.evaluate.search import Extent, best, search, settled, told
 from afmid.identification import Candidate, Identification
 from afmid.molecule import SYMBOLS, Molecule, Molecules
@@ -114,24 +114,14 @@ def rank(
     lone = library is not None and len(library.smiles) == 1
     told_of_each = options.configurations or (options.top if lone else 1)
     ways = max(told_of_each, WAYS_OF_ONE if lone else 1)  # that are searched, so that asking for fewer changes no order
-    finalists = max(options.finalists, options.top)
 
     coarse = benches.get("maps") or ImageBench.of(scan, simulator, FEW, _tip(scan, options), STEP)
-    extent = Extent(
-        options.directions, options.poses, options.turns, options.pixel, options.shortlist, options.starts * ways
-    )
-    everywhere = partial(search, bench=coarse, bonus=bonus, extent=extent)
-    conformers = _simulated(pack, likely)
-    owners, found = everywhere(pack, conformers, progress=partial(told, progress, 0.0, 0.7))
-    if len(mirrored := _of_either_hand(pack, conformers, owners[best(owners, found.scores, finalists, 1)])):
-        other = replace(pack, positions=pack.positions * np.array([-1, 1, 1], np.int16))
-        more, found_too = everywhere(other, mirrored, progress=partial(told, progress, 0.7, 0.1))
-        owners, found = np.concatenate([owners, more]), together([found, found_too])
     exact = benches.get("fit") or coarse
+    owners, found = _searched(pack, likely, bonus, coarse, options, ways, partial(told, progress, 0.0, 0.8))
     if exact is not coarse:  # the maps tell nothing of the height
         found = found._replace(molecules=exact.laid(found.molecules))
     for begin, count, each, pixel in (
-        (0.8, finalists, 2 * ways, options.pixel),
+        (0.8, _finalists(options), 2 * ways, options.pixel),
         (0.9, options.top + 2, ways, options.fine_pixel),
     ):
         kept = best(owners, found.scores + bonus[owners], count, each, found.molecules)
@@ -159,6 +149,43 @@ def rank(
         fit=candidates[0].scores.get("fit", answer.fit),
         meta={**answer.meta, "candidates": record},
     )
+
+
+def _searched(
+    pack: MoleculePack,
+    likely: NDArray[np.int64],
+    bonus: Array,
+    bench: Bench,
+    options: CandidateOptions,
+    ways: int,
+    progress: Callable[[float], None],
+) -> tuple[NDArray[np.int64], Settled]:
+    """Return molecules, by their rows, as the coarse search lays them; the best also as their mirror images.
+
+    Args:
+        pack: the library.
+        likely: which of its molecules are searched.
+        bonus: what counts beside the match of each molecule (M,).
+        bench: what they are matched to.
+        options: of the search.
+        ways: ways to lie that are looked for, of each.
+        progress: called with the share of the search that is done.
+    """
+    extent = Extent(
+        options.directions, options.poses, options.turns, options.pixel, options.shortlist, options.starts * ways
+    )
+    everywhere = partial(search, bench=bench, bonus=bonus, extent=extent)
+    conformers = _simulated(pack, likely)
+    owners, found = everywhere(pack, conformers, progress=partial(told, progress, 0.0, 0.875))
+    if len(mirrored := _of_either_hand(pack, conformers, owners[best(owners, found.scores, _finalists(options), 1)])):
+        other = replace(pack, positions=pack.positions * np.array([-1, 1, 1], np.int16))
+        more, found_too = everywhere(other, mirrored, progress=partial(told, progress, 0.875, 0.125))
+        owners, found = np.concatenate([owners, more]), together([found, found_too])
+    return owners, found
+
+
+def _finalists(options: CandidateOptions) -> int:
+    return max(options.finalists, options.top)
 
 
 def _benches(
