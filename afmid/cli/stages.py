@@ -62,10 +62,10 @@ class Stages:
             UsageError: a method gives nothing that could be refined.
         """
         if self.library and self.library not in (SELF, OPEN):
-            from afmid.evaluate.library import is_there, smiles_named
+            from afmid.evaluate.library import is_there, row_named
 
             if not is_there(self.library):
-                smiles_named(self.library)
+                row_named(self.library)
         for method in chosen:
             if self.refining and self.library in (None, SELF) and method.gives and "elements" not in method.gives:
                 raise UsageError(

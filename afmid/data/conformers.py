@@ -95,7 +95,7 @@ def _made(row: Row, options: "PrepareOptions") -> Made:
     else:
         pressed = [is_pressed(inchikey, i, options.seed, options.press) for i in range(options.conformers)]
         seeds = [options.seed + i * chem.PRESS_TRIALS for i in range(options.conformers)]
-        made = [_embedded(smiles, seed, flat) for seed, flat in zip(seeds, pressed, strict=True)]
+        made = [_embedded(smiles, row.title, seed, flat) for seed, flat in zip(seeds, pressed, strict=True)]
     conformers = tuple(conformer for conformer, _ in made)
     if problem := next(filter(None, map(misfit, conformers)), ""):
         raise _LeftOutError("size", problem)
@@ -106,12 +106,12 @@ def _too_many(count: int, most: int) -> _LeftOutError:
     return _LeftOutError("size", f"has {count} atoms, more than {most}")
 
 
-def _embedded(smiles: str, seed: int, pressed: bool) -> tuple[Molecule, bool]:
+def _embedded(smiles: str, name: str, seed: int, pressed: bool) -> tuple[Molecule, bool]:
     """Return a conformer, and whether it is a pressed one: where that cannot be it is free."""
     try:
-        return chem.embed(smiles, seed, pressed=pressed), pressed
+        return chem.embed(smiles, seed, name, pressed), pressed
     except chem.PressError:
-        return _embedded(smiles, seed, pressed=False)
+        return _embedded(smiles, name, seed, pressed=False)
     except chem.SlowError as error:
         raise _LeftOutError("timeout", error) from error
     except DataError as error:

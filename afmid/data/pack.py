@@ -27,6 +27,7 @@ POSITION_UNIT = 1e-3  # Å
 CHARGE_UNIT = 1e-4  # e
 ORDER_UNIT = 0.5
 MAX_ATOMS = 255  # of a conformer: bonds are pairs of uint8
+MAX_NAME = 80  # characters
 MAX_BYTES = 4 * 2**30
 _DTYPES = {
     "numbers": np.uint8,
@@ -39,7 +40,7 @@ _DTYPES = {
     "molecule_index": np.int64,
     "pressed": np.uint8,
 }
-_WORDS = ("smiles", "source", "split")
+_WORDS = ("smiles", "source", "split", "name")
 _FILE_NAMES = {"molecule_index": "molecule"}
 
 
@@ -55,7 +56,7 @@ class MoleculePack:
         atom_offsets, bond_offsets: int64 (C + 1,); conformer i has the atoms atom_offsets[i]:atom_offsets[i + 1].
         molecule_index: int64 (C,), the molecule of each conformer; the file calls it `molecule`.
         pressed: uint8 (C,), 1 for a conformer as a surface would hold it, 0 for a free one.
-        smiles, source, split: of each molecule, (M,).
+        smiles, source, split, name: of each molecule, (M,); "" for one without a name.
         meta: JSON-able record: seed, counts of failures by reason, …
 
     Raises:
@@ -74,6 +75,7 @@ class MoleculePack:
     smiles: tuple[str, ...]
     source: tuple[str, ...]
     split: tuple[str, ...]
+    name: tuple[str, ...]
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -98,7 +100,7 @@ class MoleculePack:
                 raise DataError(f"{name} needs shape {shape}, has {getattr(self, name).shape}")
         counts = {name: len(getattr(self, name)) for name in _WORDS}
         if len(set(counts.values())) > 1:
-            raise DataError(f"smiles, source and split must have one entry each per molecule; they have {counts}")
+            raise DataError(f"smiles, source, split and name must have one entry each per molecule; they have {counts}")
         self._check_indices()
 
     def _check_indices(self) -> None:
@@ -133,6 +135,7 @@ class MoleculePack:
             charges=self.charges[atoms].astype(np.float64) * CHARGE_UNIT,
             bonds=self.bonds[bonds].astype(np.int64),
             orders=self.orders[bonds].astype(np.float64) * ORDER_UNIT,
+            name=self.name[self.molecule_index[conformer]],
             smiles=self.smiles[self.molecule_index[conformer]],
         )
 
@@ -163,9 +166,9 @@ class MoleculePack:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of the pack's content (meta apart): two packs with the same hash train alike."""
+        """The SHA-256 of the pack's content (names and meta apart): two packs with the same hash train alike."""
         digest = hashlib.sha256()
-        for name in (*_DTYPES, *_WORDS):
+        for name in (*_DTYPES, *(word for word in _WORDS if word != "name")):
             value = getattr(self, name)
             data = "\n".join(value).encode() if isinstance(value, tuple) else value.tobytes()
             digest.update(f"{name} {len(data)}\n".encode() + data)
@@ -242,6 +245,7 @@ def concatenate(
         smiles=tuple(group[0].smiles for group in molecules),
         source=tuple(source),
         split=tuple(split),
+        name=tuple(" ".join(group[0].name.split())[:MAX_NAME] for group in molecules),
         meta=meta,
     )
 
@@ -285,6 +289,7 @@ def _centred(molecule: Molecule) -> NDArray[np.float64]:
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> MoleculePack:
+    arrays = {"name": np.zeros(np.size(arrays.get("smiles", ())), "S1"), **arrays}  # older packs name no molecules
     wanted = [_FILE_NAMES.get(name, name) for name in (*_DTYPES, *_WORDS, "meta")]
     if missing := [name for name in wanted if name not in arrays]:
         raise DataError(f"is no molecule pack: it has no array {missing[0]!r}")

@@ -50,6 +50,7 @@ class Row(NamedTuple):
         split: in small letters; None where the list does not give it.
         flat: how flat it can lie, 0 … 1; None where the list does not say.
         geometry: None for a SMILES.
+        title: the molecule's name, where the list gives one.
     """
 
     smiles: str
@@ -57,6 +58,7 @@ class Row(NamedTuple):
     split: str | None = None
     flat: float | None = None
     geometry: Geometry | None = None
+    title: str = ""
 
     @property
     def name(self) -> str:
@@ -85,8 +87,8 @@ def read_rows(inputs: Sequence[str]) -> Iterator[Row]:
 def read_smiles_list(path: Path | str) -> Iterator[Row]:
     """Yield the molecules of a list, which may be gzipped: a csv with a column `smiles`, or one SMILES per line.
 
-    A csv may have columns `source`, `split` (in any case) and `flat`; of a plain list the first word of each line
-    counts, and a line that starts with # is a comment. The file's name is the source where none is given. "-" is stdin.
+    A csv may have columns `name`, `source`, `split` (in any case) and `flat`; in a plain list the name follows the
+    SMILES, and a line that starts with # is a comment. The file's name is the source where none is given. "-" is stdin.
 
     Raises:
         DataError: no such file, no list of SMILES, or one beyond `MAX_LINES` or `MAX_CHARACTERS` (unpacked).
@@ -194,9 +196,10 @@ def _rows(file: TextIO, name: str) -> Iterator[Row]:
     header = [column.strip().lower() for column in next(csv.reader([first]), [])]
     if "smiles" in header:
         for record in csv.DictReader(_lines(file, MAX_CHARACTERS, MAX_LINES), header):
-            smiles, source, split = ((record.get(key) or "").strip() for key in ("smiles", "source", "split"))
+            keys = ("smiles", "source", "split", "name")
+            smiles, source, split, title = ((record.get(key) or "").strip() for key in keys)
             if smiles:
-                yield Row(smiles, source or name, split.lower() or None, _share(record.get("flat")))
+                yield Row(smiles, source or name, split.lower() or None, _share(record.get("flat")), title=title)
         return
     for mark in ";|\t":
         columns = [column.strip(' "').lower() for column in first.split(mark)]
@@ -206,7 +209,7 @@ def _rows(file: TextIO, name: str) -> Iterator[Row]:
         raise DataError(f"its first line names no column 'smiles': {first[:80]!r}")
     for line in (first, *_lines(file, MAX_CHARACTERS, MAX_LINES)):
         if (words := line.split()) and not words[0].startswith("#"):
-            yield Row(words[0], name)
+            yield Row(words[0], name, title=" ".join(words[1:]))
 
 
 def _share(word: str | None) -> float | None:

@@ -5,6 +5,7 @@ where it can draw them of molecules too, else in the images, simulated again. Th
 frame and compared with the images. What a method has said of the molecule counts beside the fit.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +30,8 @@ from afmid.scan import Scan
 from afmid.simulate.elements import lennard_jones
 from afmid.simulate.tip import TIPS, Tip
 from afmid.units import N_per_m
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -97,8 +100,8 @@ def rank(
         method: that of the answer, where it draws maps of molecules.
 
     Raises:
-        DataError: the scan is too wide, holds no Δf or has a tip that is not known (the maps alone ask for neither),
-            there are no maps to rank by, or no candidate can be simulated.
+        DataError: the scan is too wide, there are no maps to rank by and it holds no Δf or has a tip that is not known,
+            or no candidate can be simulated.
     """
     width = max(float(np.ptp(scan.x)), float(np.ptp(scan.y)))
     if width > WIDEST:
@@ -140,7 +143,7 @@ def rank(
         owner = int(owners[i])
         scores = {name: float(values[i]) for name, values in matches.items()}
         scores |= {name: float(values[owner]) for name, values in said.items()}
-        molecule = _molecule(found.molecules, i, pack.smiles[owner])
+        molecule = _molecule(found.molecules, i, pack.name[owner], pack.smiles[owner])
         candidates.append(_candidate(float(totals[i]), scores, molecule))
     record = {"pool": len(pack.smiles), "simulated": len(likely), "options": options.model_dump()}
     return replace(
@@ -193,13 +196,21 @@ def _benches(
 ) -> dict[str, Bench]:
     """Return what candidates are matched to in the end, by the names of their scores.
 
+    Where the scan cannot be simulated, under an unknown tip, say, the maps alone count.
+
     Raises:
         DataError: there is none, or see `ImageBench.of`.
     """
     benches: dict[str, Bench] = {}
+    maps = MapBench.of(answer, method) if options.by != "images" and method is not None else None
     if options.by != "maps":
-        benches["fit"] = ImageBench.of(scan, simulator, MANY, _tip(scan, options))
-    if options.by != "images" and method is not None and (maps := MapBench.of(answer, method)):
+        try:
+            benches["fit"] = ImageBench.of(scan, simulator, MANY, _tip(scan, options))
+        except DataError as error:
+            if maps is None:
+                raise
+            log.warning("candidates are ranked by the maps alone: %s", error)
+    if maps is not None:
         benches["maps"] = maps
     if not benches:
         raise DataError(f"{answer.method} draws no maps of candidates; rank by images: --set candidates.by=images")
@@ -265,11 +276,11 @@ def _simulated(pack: MoleculePack, molecules: NDArray[np.int64]) -> NDArray[np.i
     return conformers
 
 
-def _molecule(molecules: Molecules, index: int, smiles: str) -> Molecule:
+def _molecule(molecules: Molecules, index: int, name: str, smiles: str) -> Molecule:
     atoms, bonds = molecules.numbers[index] > 0, molecules.orders[index] > 0
     return Molecule(
         molecules.numbers[index, atoms], molecules.positions[index, atoms], molecules.charges[index, atoms],
-        molecules.bonds[index, bonds], molecules.orders[index, bonds], smiles=smiles,
+        molecules.bonds[index, bonds], molecules.orders[index, bonds], name, smiles,
     ).topmost_at_zero()  # fmt: skip
 
 

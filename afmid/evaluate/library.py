@@ -34,7 +34,7 @@ def open_library(
         DataError: no such file or molecule, or not one molecule in it.
     """
     if not is_there(path):
-        rows = [Row(smiles_named(str(path)))]
+        rows = [row_named(str(path))]
     elif _is_pack(path):
         return read_pack(path)
     else:
@@ -63,14 +63,14 @@ def is_there(path: Path | str) -> bool:
     return False
 
 
-def smiles_named(text: str) -> str:
-    """Return the SMILES of a molecule by its name, or the text itself if it is one.
+def row_named(text: str) -> Row:
+    """Return a molecule by its name or its SMILES.
 
     Raises:
         DataError: it is neither.
     """
     if named := find_named(text):
-        return named[1]
+        return Row(named[1], title=named[0])
     try:
         parse(text)
     except DataError as error:
@@ -78,7 +78,7 @@ def smiles_named(text: str) -> str:
             f"{text}: no such file, and no molecule of this SMILES or name; a library is a molecule pack (npz) or a "
             "list of SMILES"
         ) from error
-    return text
+    return Row(text)
 
 
 def _is_pack(path: Path | str) -> bool:

@@ -58,6 +58,7 @@ class _Candidate(BaseModel, extra="forbid"):
     smiles: str
     inchikey: str
     formula: str
+    name: str = ""
     score: float
     scores: dict[str, float] = {}
     molecule: _Placed | None = None
@@ -190,6 +191,7 @@ def _candidate(candidate: Candidate) -> _Candidate:
         smiles=candidate.smiles,
         inchikey=candidate.inchikey,
         formula=candidate.formula,
+        name=candidate.molecule.name if candidate.molecule else "",
         score=float(candidate.score),
         scores={name: float(value) for name, value in candidate.scores.items()},
         molecule=placed,
@@ -209,7 +211,8 @@ def _from_candidate(candidate: _Candidate) -> Candidate:
             np.array(placed.charges_e),
             np.array(placed.bonds),
             np.array(placed.orders),
-            smiles=candidate.smiles,
+            candidate.name,
+            candidate.smiles,
         )
     return Candidate(
         candidate.smiles, candidate.inchikey, candidate.formula, candidate.score, candidate.scores, molecule

@@ -40,6 +40,7 @@ class _Row:
     """A candidate in the table."""
 
     key: str
+    name: str
     smiles: str
     inchikey: str
     formula: list[tuple[str, bool]]
@@ -183,8 +184,8 @@ def _structures(scan: Scan | None, answer: Identification) -> Iterator[_Structur
         yield _Structure("found", "Atoms found", answer.atoms, answer.bonds)
     for place, candidate in enumerate(answer.candidates[:MOST_SHOWN], 1):
         if candidate.molecule is not None:
-            name = line(f"Candidate {place}: {candidate.formula or candidate.smiles}", 50)
             molecule = candidate.molecule
+            name = line(f"Candidate {place}: {molecule.name or candidate.formula or candidate.smiles}", 50)
             yield _Structure(f"candidate-{place}", name, overlay.atoms_of(molecule), overlay.bonds_of(molecule))
     if scan is not None and scan.truth is not None:
         name = line(f"True molecule {scan.truth.name}", 50)
@@ -223,6 +224,7 @@ def _candidates(answer: Identification) -> Iterator[_Row]:
     for place, candidate in enumerate(answer.candidates[:MOST_CANDIDATES], 1):
         yield _Row(
             key=f"candidate-{place}" if candidate.molecule is not None and place <= MOST_SHOWN else "",
+            name=line(candidate.molecule.name if candidate.molecule else "", 80),
             smiles=line(candidate.smiles),
             inchikey=line(candidate.inchikey, 30),
             formula=_pieces(candidate.formula),

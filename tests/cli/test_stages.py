@@ -16,7 +16,7 @@ from afmid.io import read_molecule, read_scan, write_scan
 from afmid.molecule import Molecule
 
 CPU = ("--device", "cpu")
-LIBRARY = "Clc1ccccc1\nC1CCCCC1\nc1ccccc1\n"  # chlorobenzene first
+LIBRARY = "Clc1ccccc1 chlorobenzene\nC1CCCCC1\nc1ccccc1\n"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,7 @@ def test_candidates_are_ranked_placed_and_refined(afmid, stranger, place: Path) 
     before, after = (json.loads((place / name / "result.json").read_text()) for name in ("ranked", "refined"))
     assert len(before["candidates"]) == 2
     assert before["candidates"][0]["formula"] == "C6H5Cl"
+    assert before["candidates"][0]["name"] == "chlorobenzene"
     assert before["meta"]["candidates"]["pool"] == 3
     assert before["candidates"][0]["scores"]["fit"] == before["fit"] > 0.98
     assert after["fit"] >= before["fit"]
@@ -58,7 +59,7 @@ def test_candidates_are_ranked_placed_and_refined(afmid, stranger, place: Path) 
     assert (place / "refined" / "report.html").stat().st_size > 100_000
     assert not (place / "refined" / "atoms.xyz").exists()  # silent found none
     words = refined.stdout.decode()
-    assert "C6H5Cl" in words
+    assert "chlorobenzene: Clc1ccccc1 C6H5Cl" in words
     assert f"fit {after['meta']['refinement']['fit_before']:.3f} before; " in words
 
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
-from afmid.data.pack import concatenate, joined, read_pack, write_pack
+from afmid.data.pack import MAX_NAME, concatenate, joined, read_pack, write_pack
 from afmid.errors import DataError
 from afmid.molecule import Molecule
 
 ARRAYS = (
     *("numbers", "positions", "charges", "bonds", "orders", "atom_offsets", "bond_offsets", "molecule_index"),
     "pressed",
-    *("smiles", "source", "split"),
+    *("smiles", "source", "split", "name"),
 )
 
 
@@ -30,6 +30,7 @@ def conformers(draw, smiles):
         charges=draw(hnp.arrays(np.float64, n, elements=st.floats(-3, 3))),
         bonds=np.array(bonds, np.int64).reshape(-1, 2),
         orders=np.array(draw(st.lists(st.sampled_from([1, 1.5, 2, 3]), min_size=n - 1, max_size=n - 1))),
+        name=draw(st.sampled_from(["", "Crème de  la\ncrème", "x" * 300])),
         smiles=smiles,
     )
 
@@ -59,6 +60,8 @@ def test_a_pack_gives_back_the_molecules_within_its_resolution(molecules):
         assert_array_equal(back.bonds, molecule.bonds)
         assert_array_equal(back.orders, molecule.orders)
         assert back.smiles == molecule.smiles
+    told = [" ".join(group[0].name.split())[:MAX_NAME] for group in molecules]
+    assert [pack.molecule(i).name for i in range(len(pack))] == [told[i] for i in pack.molecule_index]
 
 
 @given(molecules=groups())
@@ -110,6 +113,7 @@ def test_the_hash_follows_the_content():
     assert pack.sha256 == other.sha256  # about the centre it is the same molecule
     assert packed([[replace(ATOM, charges=np.array([0.1, -0.1]))]]).sha256 != pack.sha256
     assert replace(pack, split=("test",)).sha256 != pack.sha256
+    assert replace(pack, name=("methanal",)).sha256 == pack.sha256
     assert replace(pack, pressed=1 - pack.pressed).sha256 != pack.sha256
 
 
@@ -158,10 +162,20 @@ def test_offsets_that_only_rise_by_overflow_are_refused():
         replace(pack, atom_offsets=np.array([0, 2**63 - 1, -(2**63), -1, 8]))
 
 
+def test_a_pack_of_old_names_no_molecules(tmp_path):
+    write_pack(packed([[ATOM], [ATOM]]), tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as file:
+        np.savez(tmp_path / "old.npz", **{name: array for name, array in file.items() if name != "name"})
+    assert read_pack(tmp_path / "old.npz").name == ("", "")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"molecule": None}, "no array 'molecule'"),
+        ({"smiles": None}, "no array 'smiles'"),
+        ({"smiles": np.array(b"C")}, "smiles must be a list of byte strings"),
+        ({"name": np.array([b"x", b"y"])}, "one entry each"),
         ({"pressed": None}, "no array 'pressed'"),
         ({"molecule": np.array(0)}, "molecule_index needs shape"),
         ({"bonds": np.array([[1, 1]], np.uint8)}, "a bond joins an atom to itself"),

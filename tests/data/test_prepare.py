@@ -31,7 +31,7 @@ ROWS = [
     Row("[Fe]", "b"),
     Row("[C@@H]12CC[C@H](CC1)C2", "b"),  # norbornane with one bridgehead inside out
     Row("C" * 150, "b"),
-    Row("CC(=O)O", "b", "afm"),
+    Row("CC(=O)O", "b", "afm", title="vinegar"),
 ]
 
 
@@ -70,6 +70,7 @@ def test_a_list_becomes_a_pack_in_its_order_with_failures_counted_and_logged(cap
     pack = progress.pack
     assert pack.smiles == ("CCO", "c1ccccc1", "CC(=O)O")
     assert pack.source == ("a", "a", "b")
+    assert pack.name == ("", "", "vinegar")
     assert pack.split == ("train", "test", "afm")
     assert progress.done == len(ROWS)
     assert progress.failed == {"smiles": 1, "duplicate": 1, "element": 1, "geometry": 1, "size": 1}

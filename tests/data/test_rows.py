@@ -33,6 +33,18 @@ def test_lists_are_read_as_csv_or_line_by_line_packed_or_not(name, text, rows, p
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "titles"),
+    [
+        ("list.csv", "Name,SMILES\n ethanol ,CCO\n,CO\n", ["ethanol", ""]),
+        ("list.smi", "CCO drinking  alcohol\nCO\n", ["drinking alcohol", ""]),
+    ],
+)
+def test_a_list_names_its_molecules(name, text, titles, tmp_path):
+    (tmp_path / name).write_text(text)
+    assert [row.title for row in read_smiles_list(tmp_path / name)] == titles
+
+
+@pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"name,formula\na,b\n", "no column 'smiles'"),

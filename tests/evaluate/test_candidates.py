@@ -188,9 +188,11 @@ def mapped(scan, library, **options):
     return rank(answer, scan, library, SIMULATOR, OPTIONS.model_copy(update=options), method=Tops())
 
 
-def test_molecules_are_found_in_maps_alone_under_a_tip_that_is_not_known():
+@pytest.mark.parametrize("by", ["maps", "both"])
+def test_molecules_are_found_in_maps_alone_under_a_tip_that_is_not_known(by, caplog):
     scan = replace(scanned("CC1CCC(O)CC1N", lean=(0.9, -0.5)), tip="Cu")
-    answer = mapped(scan, LIBRARY, by="maps", configurations=2)
+    answer = mapped(scan, LIBRARY, by=by, configurations=2)
+    assert ("ranked by the maps alone: the scan: no tip 'Cu'; there are: CO, Xe, Cl" in caplog.text) == (by == "both")
     best = answer.candidates[0]
     assert best.smiles == "CC1CCC(O)CC1N"
     assert best.score == best.scores["maps"] > 0.99

@@ -5,7 +5,7 @@ from numpy.testing import assert_array_equal
 
 from afmid.data.pack import write_pack
 from afmid.errors import DataError
-from afmid.evaluate.library import CONFORMERS, is_there, open_library, smiles_named
+from afmid.evaluate.library import CONFORMERS, is_there, open_library, row_named
 
 
 def test_a_list_of_smiles_is_prepared_and_its_pack_is_read_as_it_is(tmp_path):
@@ -33,9 +33,10 @@ def test_a_smiles_or_a_name_is_a_library_of_one():
     chain = "C" * 40 + "".join(f"C({'F' if i % 2 else 'Cl'})" for i in range(60)) + "C"
     assert len(chain) > 255  # no file can be called that
     assert not is_there(chain)
-    assert smiles_named(chain) == chain
+    assert row_named(chain).smiles == chain
     assert open_library("CO").smiles == ("CO",)
-    assert open_library("benzene").smiles == (smiles_named("benzene"),)
+    library = open_library("Benzene")
+    assert (library.name, library.smiles) == (("benzene",), (row_named("benzene").smiles,))
 
 
 def test_a_library_that_is_none_is_refused_by_its_name(tmp_path):

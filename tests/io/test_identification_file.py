@@ -115,12 +115,13 @@ def test_json_is_one_line_with_stable_keys():
 
 @pytest.mark.parametrize("bonds", [[[0, 1]], []])
 def test_a_candidate_keeps_how_it_lies(bonds, tmp_path):
-    placed = Molecule([6, 8], [[0.12345, 1, 0], [1, 1, -0.5]], [0.2, -0.2], bonds, [2.0][: len(bonds)], smiles="C=O")
+    words = {"name": "methanal", "smiles": "C=O"}
+    placed = Molecule([6, 8], [[0.12345, 1, 0], [1, 1, -0.5]], [0.2, -0.2], bonds, [2.0][: len(bonds)], **words)
     candidate = Candidate("C=O", "WSFSSNUMVMOOMR", "CH2O", 0.9, {"fit": 0.9}, placed)
     write_identification(replace(EXAMPLE, candidates=(candidate,)), tmp_path / "a.json")
     (read,) = read_identification(tmp_path / "a.json").candidates
     assert replace(read, molecule=None) == replace(candidate, molecule=None)
-    assert (read.molecule.symbols, read.molecule.smiles) == (["C", "O"], "C=O")
+    assert (read.molecule.symbols, read.molecule.name, read.molecule.smiles) == (["C", "O"], "methanal", "C=O")
     np.testing.assert_allclose(read.molecule.positions, placed.positions, atol=1e-4)
     assert_array_equal(read.molecule.charges, placed.charges)
     assert_array_equal(read.molecule.bonds, placed.bonds)

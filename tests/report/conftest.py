@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def make_answer(scan: Scan, text: str = "", **changes: Any) -> Identification:
     )
     image = np.hypot(*np.meshgrid(scan.x, scan.y, indexing="ij")).astype(np.float32)
     scores = {text or "fit": 0.9, f"{text}2": 0.5}
+    named = replace(FORMALDEHYDE, name=text or "methanal")
     known = {
         "weights": text or "ab" * 32,
         "source": scan.source,
@@ -64,7 +66,7 @@ def make_answer(scan: Scan, text: str = "", **changes: Any) -> Identification:
         "bonds": (Bond(0, 1, 2, 0.9), Bond(0, 2, 1, 0.8), Bond(0, 3, 1, 0.7)),
         "maps": {text or "disks": Map(image, text or "Å"), f"{text}2": Map(image - 3, "1")},
         "candidates": (
-            Candidate(text or "C=O", text or "WSFSSNUMVMOOMR-UHFFFAOYSA-N", text or "CH2O", 0.9, scores, FORMALDEHYDE),
+            Candidate(text or "C=O", text or "WSFSSNUMVMOOMR-UHFFFAOYSA-N", text or "CH2O", 0.9, scores, named),
             Candidate(text or "CO", text or "OKKJLVBELUTLKV-UHFFFAOYSA-N", text or "CH4O", 0.5, {text or "fit": 0.5}),
         ),
         "fit": 0.97,

@@ -128,9 +128,9 @@ def test_a_page_says_what_the_answer_says(scan_of, answer_to):
     scan = scan_of()
     text = identification_page(scan, answer_to(scan))
     for part in (
-        "CH<sub>2</sub>O", "C=O", "everything 1.0", "ab" * 32, "simulated from formaldehyde", "0.970",
-        "of 1\u2009000 in", "WSFSSNUMVMOOMR-UHFFFAOYSA-N", "0.250 ± 0.010 N/m", "The scan does not support: C 1",
-        "H 3 → F", "0.010, 0.020, 0.030",
+        "CH<sub>2</sub>O", "<b>methanal</b><br>C=O", "everything 1.0", "ab" * 32, "simulated from formaldehyde",
+        "0.970", "of 1\u2009000 in", "WSFSSNUMVMOOMR-UHFFFAOYSA-N", "0.250 ± 0.010 N/m",
+        "The scan does not support: C 1", "H 3 → F", "0.010, 0.020, 0.030",
     ):  # fmt: skip
         assert part in text
 

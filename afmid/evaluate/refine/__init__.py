@@ -219,7 +219,7 @@ def _moved(candidate: Candidate, molecule: Molecule) -> Candidate:
         return replace(candidate, molecule=molecule)
     smiles = _smiles(molecule)
     names = (smiles, inchikey(smiles), formula(smiles)) if smiles else ("", "", "")
-    return Candidate(*names, candidate.score, candidate.scores, replace(molecule, smiles=names[0]))
+    return Candidate(*names, candidate.score, candidate.scores, replace(molecule, name="", smiles=names[0]))
 
 
 def _smiles(molecule: Molecule) -> str | None:
