@@ -72,5 +72,8 @@ def test_published_weights_are_read_and_scored(tmp_path):
     clean = [row for row in rows if row["network"] == "model, clean"]
     for row, lowest in zip(clean, maps.min((2, 3)), strict=True):  # the truth is brought to a minimum of zero
         np.testing.assert_allclose(row["plain"], lowest**2, rtol=1e-3, atol=1e-8)
-    assert {row["network"] for row in rows} == {"model, clean", "model, noise", "afmid"}
+    below = "afmid, below the tip's base"
+    assert {row["network"] for row in rows} == {"model, clean", "model, noise", "afmid", below}
+    aside, beneath = (next(row["plain"] for row in rows if row["network"] == name) for name in ("afmid", below))
+    assert [one != other for one, other in zip(aside, beneath, strict=True)] == [True, True, False]
     assert "| afmid / best published |" in done.stdout

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import shift
 
 from afmid import Scan
+from afmid.data.pack import read_pack
 from afmid.evaluate.suites import open_suite
 from afmid.molecule import Molecule
 from afmid_descriptor.paper import HEIGHTS, Paper
@@ -65,8 +66,10 @@ def main() -> None:
     if options.simulated:
         rows += (found := _errors(_simulated(options.simulated, options.data), answers, "simulated"))
         suite = "sim-test" if options.data else "sim-open"
-        about = f"The first of {suite} with up to {HEAVY_ATOMS} heavy atoms:"
-        report.publish(options, "published-simulated", rows, f"{about}\n\n{_tables(found)}", "")
+        about = f"The first of {suite} with up to {HEAVY_ATOMS} heavy atoms"
+        if options.data:
+            about += f", of a pack with the hash {read_pack(options.data).sha256[:16]}"
+        report.publish(options, f"published-{suite}", rows, f"{about}:\n\n{_tables(found)}", "")
 
 
 def _arguments() -> argparse.Namespace:
