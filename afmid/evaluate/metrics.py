@@ -46,13 +46,14 @@ def atoms(answer: Identification, truth: Molecule) -> dict[str, Figure]:
 
 
 def depth(answer: Identification, truth: Molecule) -> dict[str, Figure]:
-    """Return recall and errors of the atoms by how deep below the topmost one they lie."""
+    """Return precision, recall and errors of the atoms by how deep below the topmost one they lie."""
     held = compare(answer, truth, "whole")
-    bins = np.digitize(-held.true[:, 2], _LIMITS, right=True)
-    found = bins[held.pairs[:, 1]]
+    bins, said = (np.digitize(-atoms[:, 2], _LIMITS, right=True) for atoms in (held.true, held.predicted))
+    found, right = bins[held.pairs[:, 1]], said[held.pairs[:, 0]]
     lateral, vertical = np.hypot(held.off[:, 0], held.off[:, 1]), np.abs(held.off[:, 2])
     figures: dict[str, Figure] = {}
     for index, name in enumerate(DEPTHS):
+        figures[f"depth_{name}_precision"] = Share(int((right == index).sum()), int((said == index).sum()))
         figures[f"depth_{name}_recall"] = Share(int((found == index).sum()), int((bins == index).sum()))
         figures[f"depth_{name}_error_xy"] = Samples(lateral[found == index], "angstrom")
         figures[f"depth_{name}_error_z"] = Samples(vertical[found == index], "angstrom")

@@ -202,7 +202,7 @@ def _order(name: str) -> tuple[int, str]:
 
 def _depths(summaries: Sequence[Mapping[str, Summary]]) -> Iterator[Plot]:
     bins = [name.replace("_to_", "–").replace("over_", "> ").replace("_pm", "") for name in DEPTHS]
-    for what in ("recall", "error_xy_median_angstrom", "error_z_median_angstrom"):
+    for what in ("precision", "recall", "error_xy_median_angstrom", "error_z_median_angstrom"):
         rows = [[summary.get(f"depth_{name}_{what}") for name in DEPTHS] for summary in summaries]
         if plot := binned(_titled(what), "depth below the topmost atom (pm)", bins, rows):
             yield plot

@@ -130,6 +130,8 @@ def test_known_faults_move_each_figure_as_computed(truth, missing, false, off, l
     summaries = summarise([record])
     assert sum(record[name].right for name in record if re.fullmatch("depth_.*_recall", name)) == len(kept)
     assert sum(record[name].of for name in record if re.fullmatch("depth_.*_recall", name)) == n
+    assert sum(record[name].right for name in record if re.fullmatch("depth_.*_precision", name)) == len(kept)
+    assert sum(record[name].of for name in record if re.fullmatch("depth_.*_precision", name)) == said
     if said:  # all of it with confidence 1
         assert summaries["confidence_atoms_wrong_at_90"].value == pytest.approx((wrong + false) / said)
         assert summaries["confidence_atoms_ece"].value == pytest.approx((wrong + false) / said)
@@ -196,11 +198,16 @@ def test_the_figures_of_the_atoms_are_those_worked_out_by_hand():
 def test_the_figures_by_depth_are_those_worked_out_by_hand():
     heights = [5.0, 4.75, 4.75, 4.25, 3.0]  # 0, 25, 25, 75 and 200 pm below the topmost
     truth = Molecule([6] * 5, [[2 * i, 0, z] for i, z in enumerate(heights)])
-    found = answer((None, 0.3, 0.1, -0.1), (None, 2, 0.2, -0.5), (None, 8, 0, -1))
+    found = answer((None, 0.3, 0.1, -0.1), (None, 2, 0.2, -0.5), (None, 8, 0, -1), (None, 20, 0, 0))
     figures = depth(found, truth)
-    recalls = {name.removeprefix("depth_").removesuffix("_pm_recall"): (share.right, share.of)
-               for name, share in figures.items() if name.endswith("recall")}  # fmt: skip
-    assert recalls == {"0_to_20": (1, 1), "20_to_40": (1, 2), "40_to_60": (0, 0), "60_to_80": (0, 1), "over_80": (1, 1)}
+    shares = {name.removeprefix("depth_"): (share.right, share.of)
+              for name, share in figures.items() if isinstance(share, Share)}  # fmt: skip
+    assert {name.removesuffix("_pm_recall"): share for name, share in shares.items() if "recall" in name} == {
+        "0_to_20": (1, 1), "20_to_40": (1, 2), "40_to_60": (0, 0), "60_to_80": (0, 1), "over_80": (1, 1)
+    }  # fmt: skip
+    assert {name.removesuffix("_pm_precision"): share for name, share in shares.items() if "precision" in name} == {
+        "0_to_20": (1, 2), "20_to_40": (0, 0), "40_to_60": (1, 1), "60_to_80": (0, 0), "over_80": (1, 1)
+    }  # fmt: skip
     errors = {name: figure.values.tolist() for name, figure in figures.items() if "error" in name}
     assert errors == {f"depth_{name}_pm_error_{axis}": pytest.approx(values) for name, (xy, z) in {
         "0_to_20": ([np.hypot(0.3, 0.1)], [0.1]), "20_to_40": ([0.2], [0.25]), "40_to_60": ([], []),
