@@ -1,5 +1,6 @@
 """The benchmarks run: on one small molecule, without repeating anything."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -8,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from afmid.molecule import Molecule
+from afmid.simulate.scan_simulation import SimulationOptions, load_engine
+from afmid.simulate.scene import Scenes
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -44,6 +49,23 @@ def test_refinement_is_measured():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| BCB" in done.stdout
+
+
+def test_what_a_tilted_tip_shows_aside_is_moved_below_its_base(monkeypatch):
+    pytest.importorskip("h5py")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    at_base = importlib.import_module("published").at_base
+    tilt = (0.25, -0.375)
+    options = SimulationOptions(size=10, pixels=80, heights=2, clearance=1, tilt_x=tilt[0], tilt_y=tilt[1])
+    scene = options.scene(Molecule([8], [[0.0, 0, 0]]))
+    images, _ = load_engine("torch", "cpu")[1].images(Scenes.of([scene]), options.weights())
+    shown = images[0, ..., -1].numpy() ** 2  # of an atom at 0, over the places of the base
+
+    def centre(image):
+        return [float(scene.x @ image.sum(1) / image.sum()), float(scene.y @ image.sum(0) / image.sum())]
+
+    assert centre(shown) == pytest.approx([-part for part in tilt], abs=0.05)  # the probe gives way a little
+    assert centre(at_base(shown, tilt)) == pytest.approx([0, 0], abs=0.05)
 
 
 def test_published_weights_are_read_and_scored(tmp_path):

@@ -73,9 +73,9 @@ def prepare(
     """Prepare molecules for training: geometries, charges and bonds, all in one small file.
 
     INPUT is a list of SMILES (csv, smi, txt), an sdf, mol or xyz file, or a folder of these; gzipped or not. A csv may
-    have columns smiles, source, split, flat. A geometry that is given is kept; others are made by ETKDG and MMFF94.
-    What fails is counted, and listed beside the pack in a csv. Finished parts are kept in FILE.parts until the end, so
-    that the same command goes on after it was killed.
+    have columns smiles, name, source, split, flat. A geometry that is given is kept; others are made by ETKDG and
+    MMFF94. What fails is counted, and listed beside the pack in a csv. Finished parts are kept in FILE.parts until the
+    end, so that the same command goes on after it was killed.
 
     \b
     afmid prepare molecules.csv.gz -o pack.npz --limit 60000

@@ -31,7 +31,8 @@ Candidates = Annotated[
     typer.Option(
         "--candidates",
         metavar="LIB",
-        help="rank molecules: a pack, a list of SMILES, a SMILES, sim-open (that suite's), or self (the answer's own)",
+        help="rank molecules: a pack, a list of SMILES, an sdf or xyz file, a folder of them, a SMILES, a known name, "
+        "sim-open (that suite's), or self (the answer's own)",
     ),
 ]
 Refine = Annotated[bool, typer.Option("--refine", help="move the atoms until their simulation reproduces the scan")]

@@ -90,12 +90,14 @@ def _made(row: Row, options: "PrepareOptions") -> Made:
         raise _LeftOutError("element", f"{SYMBOLS[other[0]]} is not among the elements {options.elements}")
     if (count := sum(atoms.values())) > options.max_atoms:
         raise _too_many(count, options.max_atoms)
+    name = given.name if isinstance(given, Molecule) else row.title
+    name = "" if name in (row.name, smiles) else name
     if isinstance(given, Molecule):
-        made = [(given, False)]
+        made = [(replace(given, name=name), False)]
     else:
         pressed = [is_pressed(inchikey, i, options.seed, options.press) for i in range(options.conformers)]
         seeds = [options.seed + i * chem.PRESS_TRIALS for i in range(options.conformers)]
-        made = [_embedded(smiles, row.title, seed, flat) for seed, flat in zip(seeds, pressed, strict=True)]
+        made = [_embedded(smiles, name, seed, flat) for seed, flat in zip(seeds, pressed, strict=True)]
     conformers = tuple(conformer for conformer, _ in made)
     if problem := next(filter(None, map(misfit, conformers)), ""):
         raise _LeftOutError("size", problem)

@@ -21,6 +21,7 @@ from afmid.io import npz
 from afmid.io.meta import parse_meta, write_meta
 from afmid.io.stream import opened, source_of, write_bytes
 from afmid.molecule import SYMBOLS, Molecule
+from afmid.text import line
 
 SCHEMA = "afmid.pack/1"
 POSITION_UNIT = 1e-3  # Å
@@ -245,7 +246,7 @@ def concatenate(
         smiles=tuple(group[0].smiles for group in molecules),
         source=tuple(source),
         split=tuple(split),
-        name=tuple(" ".join(group[0].name.split())[:MAX_NAME] for group in molecules),
+        name=tuple(line(group[0].name, MAX_NAME) for group in molecules),
         meta=meta,
     )
 
@@ -296,6 +297,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> MoleculePack:
     meta = parse_meta(_Meta, arrays["meta"], SCHEMA)
     content: dict[str, Any] = {name: arrays[_FILE_NAMES.get(name, name)] for name in _DTYPES}
     content |= {name: _words(arrays[name], name) for name in _WORDS}
+    content["name"] = tuple(line(name, MAX_NAME) for name in content["name"])
     return MoleculePack(**content, meta=meta.meta)
 
 

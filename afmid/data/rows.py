@@ -88,7 +88,8 @@ def read_smiles_list(path: Path | str) -> Iterator[Row]:
     """Yield the molecules of a list, which may be gzipped: a csv with a column `smiles`, or one SMILES per line.
 
     A csv may have columns `name`, `source`, `split` (in any case) and `flat`; in a plain list the name follows the
-    SMILES, and a line that starts with # is a comment. The file's name is the source where none is given. "-" is stdin.
+    SMILES, up to a tab after it, and a line that starts with # is a comment. The file's name is the source where none
+    is given. "-" is stdin.
 
     Raises:
         DataError: no such file, no list of SMILES, or one beyond `MAX_LINES` or `MAX_CHARACTERS` (unpacked).
@@ -109,7 +110,8 @@ def read_geometries(path: Path, source: str) -> Iterator[Row]:
         first = next(records, "")
         for number, record in enumerate(itertools.chain([first], records), 1):
             name = path.name if number == 1 else f"{path.name}, molecule {number}"
-            yield Row("", source, geometry=Geometry(record, form, name))
+            title = record.partition("\n")[0].strip() if form == "sdf" else ""
+            yield Row("", source, geometry=Geometry(record, form, name), title=title)
 
 
 def select(rows: Iterable[Row], limit: int | None = None, flat_first: bool = False, seed: int = 0) -> list[Row]:
@@ -205,11 +207,16 @@ def _rows(file: TextIO, name: str) -> Iterator[Row]:
         columns = [column.strip(' "').lower() for column in first.split(mark)]
         if "smiles" in columns and first.split()[0].lower() != "smiles":
             raise DataError(f"its first line separates columns by {mark!r}; separate them by commas: {first[:80]!r}")
-    if "," in first:
+    if "," in first.partition(" ")[0].partition("\t")[0] and not first.startswith("#"):
         raise DataError(f"its first line names no column 'smiles': {first[:80]!r}")
     for line in (first, *_lines(file, MAX_CHARACTERS, MAX_LINES)):
-        if (words := line.split()) and not words[0].startswith("#"):
-            yield Row(words[0], name, title=" ".join(words[1:]))
+        if (words := line.split(maxsplit=1)) and not words[0].startswith("#"):
+            yield Row(words[0], name, title=_after_smiles(*words[1:]))
+
+
+def _after_smiles(text: str = "") -> str:
+    """Return the name that follows a SMILES, and an extension such as |c:0,1| to it."""
+    return re.sub(r"^\|[^|]*\|\s*", "", text).partition("\t")[0].strip()
 
 
 def _share(word: str | None) -> float | None:

@@ -222,7 +222,7 @@ def _list(path: Path, split: str | None, names: _Names) -> Source:
 
     def entries(start: int) -> Iterator[Entry]:
         for i, row in islice(rows(), start, None):
-            load = partial(_embedded, row.smiles)
+            load = partial(_embedded, row.smiles, row.title)
             yield Entry(f"{stem}-{i:0{DIGITS}}", row.smiles[:80], load, row.split or "", row.source)
 
     return Source(number, entries, lambda: _hash(f"{i} {row}\n".encode() for i, row in rows()))
@@ -293,7 +293,7 @@ def _known(molecule: Molecule) -> Molecule:
     return molecule
 
 
-def _embedded(smiles: str) -> Molecule:
+def _embedded(smiles: str, name: str) -> Molecule:
     from afmid import chem
 
-    return chem.embed(smiles)
+    return chem.embed(smiles, name=name)

@@ -145,7 +145,8 @@ def rank(
         scores |= {name: float(values[owner]) for name, values in said.items()}
         molecule = _molecule(found.molecules, i, pack.name[owner], pack.smiles[owner])
         candidates.append(_candidate(float(totals[i]), scores, molecule))
-    record = {"pool": len(pack.smiles), "simulated": len(likely), "options": options.model_dump()}
+    counts = {"pool": len(pack.smiles), "simulated": len(likely)}
+    record = {**counts, "ranked_by": [*matches, *said], "options": options.model_dump()}
     return replace(
         answer,
         candidates=tuple(candidates),
@@ -196,7 +197,7 @@ def _benches(
 ) -> dict[str, Bench]:
     """Return what candidates are matched to in the end, by the names of their scores.
 
-    Where the scan cannot be simulated, under an unknown tip, say, the maps alone count.
+    Where the scan cannot be simulated (no Δf, an unknown tip), the maps alone count.
 
     Raises:
         DataError: there is none, or see `ImageBench.of`.

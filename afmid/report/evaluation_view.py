@@ -15,7 +15,7 @@ from afmid.report.document import data_uri, document
 from afmid.report.facts import Fact, facts, number
 from afmid.report.plots import SERIES, Plot, binned, calibration, said, short
 from afmid.report.raster import Window
-from afmid.report.text import line
+from afmid.text import line
 
 MOST_FIGURES = 400  # in the table of all
 IN_GROUPS = 6  # figures shown for each group

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from afmid.report.text import line
+from afmid.text import line
 
 UNITS = {  # the end of a key: what it says
     "angstrom": "Å", "pm": "pm", "hz": "Hz", "hertz": "Hz", "percent": "%", "seconds": "s", "s": "s", "ev": "eV",

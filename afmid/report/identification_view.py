@@ -18,8 +18,8 @@ from afmid.report.images import MOST_MAPS, paintings, second_of, stack_of
 from afmid.report.picture import COLOURS, FOUND
 from afmid.report.provenance import provenance, record_of, refinement_of, settings_of
 from afmid.report.raster import Window
-from afmid.report.text import line
 from afmid.scan import Scan
+from afmid.text import line
 
 MOST_CANDIDATES, MOST_SHOWN = 25, 10  # in the table, and with a drawing or a place in 3D
 LIKELY = 0.5
@@ -123,7 +123,8 @@ def _heading(answer: Identification) -> list[tuple[str, bool]]:
         return _pieces(formula)
     if answer.candidates:
         first = answer.candidates[0]
-        return [("Perhaps ", False), *_pieces(first.formula or formula_of(first.smiles) or first.smiles)]
+        name = line(f"{first.molecule.name}, ", 60) if first.molecule and first.molecule.name else ""
+        return [(f"Perhaps {name}", False), *_pieces(first.formula or formula_of(first.smiles) or first.smiles)]
     if answer.atoms:
         return [(f"{len(answer.atoms)} atom{'' if len(answer.atoms) == 1 else 's'}", False)]
     return [("Maps" if answer.maps or answer.picture is not None else "Nothing found", False)]

@@ -14,8 +14,8 @@ from afmid.report.document import data_uri
 from afmid.report.facts import signed
 from afmid.report.picture import ABOVE_NEAREST
 from afmid.report.raster import Scale, bar_png, grey_png, grey_range, map_png
-from afmid.report.text import line
 from afmid.scan import ABOVE_ATOM, Scan
+from afmid.text import line
 
 MOST_PIXELS = 320  # of an image along a side …
 MOST_IN_ALL = 1_200_000  # … and of a stack's images together: a page is to be small enough to send

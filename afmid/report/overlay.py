@@ -11,7 +11,7 @@ from afmid.molecule import Molecule
 from afmid.report.facts import signed
 from afmid.report.picture import COLOURS, DARK, FOUND
 from afmid.report.raster import Window
-from afmid.report.text import line
+from afmid.text import line
 
 MOST_ATOMS = 600  # of a structure
 IN_SPACE = {**COLOURS, "C": "#7d868c", "H": "#f2f2f2", "X": FOUND}  # colours that show on light and dark ground

@@ -20,8 +20,8 @@ from afmid.identification import Atom, Identification, Map
 from afmid.io.atomic import atomic_path
 from afmid.molecule import SYMBOLS, Molecule
 from afmid.report.raster import Scale, Window, bounded, grey_range
-from afmid.report.text import line
 from afmid.scan import ABOVE_ATOM, Scan
+from afmid.text import line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

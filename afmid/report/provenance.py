@@ -8,8 +8,8 @@ from typing import Any
 from afmid.identification import Identification
 from afmid.report.facts import Fact, facts, number, plain
 from afmid.report.overlay import MOST_ATOMS
-from afmid.report.text import line
 from afmid.scan import Scan
+from afmid.text import line
 from afmid.units import N_per_m
 
 MOST_SWAPS = 50

@@ -171,11 +171,16 @@ def _ours(weights: Path | None, below_base: bool = False) -> Callable[[Scan], Ma
         found = method.identify([scan], identifier.options())
         maps = {name: found.maps[name].values for name in NAMES}
         if below_base:
-            tilt = np.array(found.meta.get("tip_tilt_angstrom", (0.0, 0.0))) / PIXEL
-            maps |= {name: shift(maps[name], tilt, order=1) for name in WEIGHT}
+            tilt = found.meta.get("tip_tilt_angstrom", (0.0, 0.0))
+            maps |= {name: at_base(maps[name], tilt) for name in WEIGHT}
         return np.stack([*maps.values()]).astype(np.float32)
 
     return answer
+
+
+def at_base(image: NDArray[Any], tilt: Sequence[float]) -> NDArray[Any]:
+    """Return an image (X, Y) of the resting probe's frame in that of the tip's base, beside which it hangs (Å)."""
+    return shift(image, np.array(tilt) / PIXEL, order=1)
 
 
 def _errors(cases: Iterator[Case], answers: dict[str, Callable[[Scan], Maps]], kind: str) -> list[dict[str, Any]]:

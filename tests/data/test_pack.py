@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from afmid.data.pack import MAX_NAME, concatenate, joined, read_pack, write_pack
 from afmid.errors import DataError
 from afmid.molecule import Molecule
+from afmid.text import line
 
 ARRAYS = (
     *("numbers", "positions", "charges", "bonds", "orders", "atom_offsets", "bond_offsets", "molecule_index"),
@@ -60,7 +61,7 @@ def test_a_pack_gives_back_the_molecules_within_its_resolution(molecules):
         assert_array_equal(back.bonds, molecule.bonds)
         assert_array_equal(back.orders, molecule.orders)
         assert back.smiles == molecule.smiles
-    told = [" ".join(group[0].name.split())[:MAX_NAME] for group in molecules]
+    told = [line(group[0].name, MAX_NAME) for group in molecules]
     assert [pack.molecule(i).name for i in range(len(pack))] == [told[i] for i in pack.molecule_index]
 
 
@@ -167,6 +168,13 @@ def test_a_pack_of_old_names_no_molecules(tmp_path):
     with np.load(tmp_path / "a.npz") as file:
         np.savez(tmp_path / "old.npz", **{name: array for name, array in file.items() if name != "name"})
     assert read_pack(tmp_path / "old.npz").name == ("", "")
+
+
+def test_names_in_a_pack_of_others_are_short_and_printable(tmp_path):
+    write_pack(packed([[ATOM]]), tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as file:
+        np.savez(tmp_path / "b.npz", **{**file, "name": np.array([b"\x1b[31mred\n" + b"x" * 1000])})
+    assert read_pack(tmp_path / "b.npz").name == ("[31mred " + "x" * 71 + "…",)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_about_the_share_asked_for_is_pressed_whatever_else_is_in_the_list():
 
 
 def test_geometries_that_are_given_are_kept_and_drawings_are_placed(tmp_path):
-    given = embed("CC(=O)c1ccccc1").moved((1.0, 2.0, 3.0))
+    given = embed("CC(=O)c1ccccc1", name="acetophenone").moved((1.0, 2.0, 3.0))
     (tmp_path / "a.xyz").write_text(xyz_file.to_text(given))
     (tmp_path / "b.sdf").write_text(sdf_file.to_text(embed("C[C@H](N)C(=O)O")) + DRAWING)
     progress = last(list(read_rows([str(tmp_path)])), conformers=2, press=1)
@@ -186,6 +186,7 @@ def test_geometries_that_are_given_are_kept_and_drawings_are_placed(tmp_path):
     assert [inchikey(smiles) for smiles in pack.smiles] == [
         inchikey(smiles) for smiles in ("CC(=O)c1ccccc1", "C[C@H](N)C(=O)O", "CCO")
     ]
+    assert pack.name == ("acetophenone", "", "ethanol")  # an sdf file that names none has the SMILES there
     assert pack.molecule_index.tolist() == [0, 1, 2, 2]
     assert pack.pressed.tolist() == [0, 0, 1, 1]
     assert set(pack.source) == {tmp_path.name}

@@ -36,12 +36,15 @@ def test_lists_are_read_as_csv_or_line_by_line_packed_or_not(name, text, rows, p
     ("name", "text", "titles"),
     [
         ("list.csv", "Name,SMILES\n ethanol ,CCO\n,CO\n", ["ethanol", ""]),
-        ("list.smi", "CCO drinking  alcohol\nCO\n", ["drinking alcohol", ""]),
+        ("list.smi", "CCO drinking alcohol\nCO\n", ["drinking alcohol", ""]),
+        ("list.smi", "OCCO 1,2-ethanediol\nCO |c:0,1| wood alcohol\n", ["1,2-ethanediol", "wood alcohol"]),
+        ("list.smi", "# mine, all\nCCO\tethanol\t46.07\nCO |c:0|\n", ["ethanol", ""]),
+        ("list.sdf", "ethanol \n\n\nM  END\n$$$$\n\n\n\nM  END\n$$$$\n", ["ethanol", ""]),
     ],
 )
 def test_a_list_names_its_molecules(name, text, titles, tmp_path):
     (tmp_path / name).write_text(text)
-    assert [row.title for row in read_smiles_list(tmp_path / name)] == titles
+    assert [row.title for row in read_rows([str(tmp_path / name)])] == titles
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def test_molecules_are_found_in_maps_alone_under_a_tip_that_is_not_known(by, cap
     assert best.smiles == "CC1CCC(O)CC1N"
     assert best.score == best.scores["maps"] > 0.99
     assert best.scores.keys() == {"maps"}
+    assert answer.meta["candidates"]["ranked_by"] == ["maps"]
     assert answer.fit is None
     assert distance(best, scan.truth) < 0.3
     assert len(answer.candidates) == 2 * OPTIONS.top

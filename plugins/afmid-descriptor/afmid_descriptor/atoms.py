@@ -104,7 +104,8 @@ def calibrate(
 ) -> Fit | None:  # fmt: skip
     """Return what settles confidence and depth, from predicted maps and the molecules that they show.
 
-    None where nothing is settled: fewer than `FEWEST` peaks, or all of them right, or all wrong.
+    None where nothing is settled: fewer than `FEWEST` peaks, all of them right or all wrong, or hardly one at an atom
+    whose depth is told.
 
     Args:
         maps: of scans that the network was not trained on, each map (X, Y).
@@ -120,9 +121,9 @@ def calibrate(
         right.append(found)
         depths.append(z[found])
     known, values, z = np.concatenate(right), np.concatenate(figures), np.concatenate(depths)
-    if len(known) < FEWEST or known.all() or not known.any():
-        return None
     shown = z > -DISK_DEPTH
+    if len(known) < FEWEST or known.all() or shown.sum() <= len(FIGURES):
+        return None
     return Fit(_logistic(values, known), _linear(values[known][shown], z[shown]))
 
 

@@ -1,4 +1,4 @@
-"""Text from files, as pictures and pages show it."""
+"""Text from files, as names, pictures and pages show it."""
 
 LONGEST = 300  # letters
 
