@@ -123,7 +123,7 @@ def _heading(answer: Identification) -> list[tuple[str, bool]]:
         return _pieces(formula)
     if answer.candidates:
         first = answer.candidates[0]
-        name = line(f"{first.molecule.name}, ", 60) if first.molecule and first.molecule.name else ""
+        name = f"{line(first.molecule.name, 60)}, " if first.molecule and first.molecule.name else ""
         return [(f"Perhaps {name}", False), *_pieces(first.formula or formula_of(first.smiles) or first.smiles)]
     if answer.atoms:
         return [(f"{len(answer.atoms)} atom{'' if len(answer.atoms) == 1 else 's'}", False)]

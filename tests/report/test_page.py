@@ -146,6 +146,11 @@ def test_the_3d_view_is_given_the_atoms_of_the_answer(scan_of, answer_to):
     assert data["shown"] == "found"
 
 
+def test_the_best_candidate_is_named_at_the_head(scan_of, answer_to):
+    text = identification_page(scan_of(), answer_to(scan_of(), smiles=None))
+    assert "<h1>Perhaps methanal, CH<sub>2</sub>O</h1>" in text
+
+
 def test_a_placed_candidate_is_shown_where_the_atoms_have_no_elements(scan_of, answer_to):
     scan = scan_of()
     page = Page(identification_page(scan, answer_to(scan, atoms=(Atom(None, 0, 0, 0, 0.5),), bonds=())))
