@@ -60,6 +60,11 @@ class Candidate:
     scores: Mapping[str, float] = field(default_factory=dict)
     molecule: Molecule | None = None
 
+    @property
+    def name(self) -> str:
+        """What the library calls it; "" where it gives no name."""
+        return self.molecule.name if self.molecule else ""
+
 
 @dataclass(frozen=True, eq=False)
 class Map:

@@ -257,7 +257,7 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
 def _ranking(answer: "Identification") -> Iterator[tuple[str, str]]:
     for place, candidate in enumerate(answer.candidates[:SHOWN], 1):
         parts = "".join(f"  {name} {value:.3f}" for name, value in candidate.scores.items())
-        name = f"{candidate.molecule.name}: " if candidate.molecule and candidate.molecule.name else ""
+        name = f"{candidate.name}: " if candidate.name else ""
         yield f"candidate {place}", f"{name}{candidate.smiles}  {candidate.formula}  score {candidate.score:.3f}{parts}"
     if (more := len(answer.candidates) - SHOWN) > 0:
         yield "", f"{more} more"

@@ -191,7 +191,7 @@ def _candidate(candidate: Candidate) -> _Candidate:
         smiles=candidate.smiles,
         inchikey=candidate.inchikey,
         formula=candidate.formula,
-        name=candidate.molecule.name if candidate.molecule else "",
+        name=candidate.name,
         score=float(candidate.score),
         scores={name: float(value) for name, value in candidate.scores.items()},
         molecule=placed,

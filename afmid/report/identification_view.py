@@ -123,7 +123,7 @@ def _heading(answer: Identification) -> list[tuple[str, bool]]:
         return _pieces(formula)
     if answer.candidates:
         first = answer.candidates[0]
-        name = f"{line(first.molecule.name, 60)}, " if first.molecule and first.molecule.name else ""
+        name = f"{line(first.name, 60)}, " if first.name else ""
         return [(f"Perhaps {name}", False), *_pieces(first.formula or formula_of(first.smiles) or first.smiles)]
     if answer.atoms:
         return [(f"{len(answer.atoms)} atom{'' if len(answer.atoms) == 1 else 's'}", False)]
@@ -185,8 +185,8 @@ def _structures(scan: Scan | None, answer: Identification) -> Iterator[_Structur
         yield _Structure("found", "Atoms found", answer.atoms, answer.bonds)
     for place, candidate in enumerate(answer.candidates[:MOST_SHOWN], 1):
         if candidate.molecule is not None:
+            name = line(f"Candidate {place}: {candidate.name or candidate.formula or candidate.smiles}", 50)
             molecule = candidate.molecule
-            name = line(f"Candidate {place}: {molecule.name or candidate.formula or candidate.smiles}", 50)
             yield _Structure(f"candidate-{place}", name, overlay.atoms_of(molecule), overlay.bonds_of(molecule))
     if scan is not None and scan.truth is not None:
         name = line(f"True molecule {scan.truth.name}", 50)
@@ -225,7 +225,7 @@ def _candidates(answer: Identification) -> Iterator[_Row]:
     for place, candidate in enumerate(answer.candidates[:MOST_CANDIDATES], 1):
         yield _Row(
             key=f"candidate-{place}" if candidate.molecule is not None and place <= MOST_SHOWN else "",
-            name=line(candidate.molecule.name if candidate.molecule else "", 80),
+            name=line(candidate.name, 80),
             smiles=line(candidate.smiles),
             inchikey=line(candidate.inchikey, 30),
             formula=_pieces(candidate.formula),
