@@ -104,8 +104,8 @@ def calibrate(
 ) -> Fit | None:  # fmt: skip
     """Return what settles confidence and depth, from predicted maps and the molecules that they show.
 
-    None where nothing is settled: fewer than `FEWEST` peaks, all of them right or all wrong, or hardly one at an atom
-    whose depth is told.
+    None where nothing is settled: fewer than `FEWEST` peaks, or all of them right, or all wrong. The depth stays that
+    of `UNFITTED` where hardly a peak is at an atom that is shown.
 
     Args:
         maps: of scans that the network was not trained on, each map (X, Y).
@@ -122,9 +122,10 @@ def calibrate(
         depths.append(z[found])
     known, values, z = np.concatenate(right), np.concatenate(figures), np.concatenate(depths)
     shown = z > -DISK_DEPTH
-    if len(known) < FEWEST or known.all() or shown.sum() <= len(FIGURES):
+    if len(known) < FEWEST or known.all() or not known.any():
         return None
-    return Fit(_logistic(values, known), _linear(values[known][shown], z[shown]))
+    depth = _linear(values[known][shown], z[shown]) if shown.sum() > len(FIGURES) else UNFITTED.depth
+    return Fit(_logistic(values, known), depth)
 
 
 def matched(peaks: Peaks, truth: Molecule) -> tuple[NDArray[np.bool_], Array]:

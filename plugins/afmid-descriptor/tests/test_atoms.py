@@ -258,10 +258,12 @@ def test_a_few_peaks_settle_nothing():
         assert (fit is not None) == settles
 
 
-def test_peaks_at_atoms_that_are_all_too_deep_settle_nothing():
+def test_peaks_at_atoms_that_are_all_too_deep_settle_no_depth():
     row = np.column_stack([np.linspace(-5, 5, 6), np.zeros((6, 2))])
     truth = Molecule([6] * 4, [[0, 5, 0], *(row[::2] - (0, 0, 2))])  # a peak at each second one, none at the topmost
-    assert calibrate([shown(Molecule([6] * 6, row), "peaks")] * 6, [(X, X)] * 6, [truth] * 6, 0.2) is None
+    fit = calibrate([shown(Molecule([6] * 6, row), "peaks")] * 6, [(X, X)] * 6, [truth] * 6, 0.2)
+    assert fit.depth == UNFITTED.depth
+    assert fit.confidence != UNFITTED.confidence
 
 
 def test_a_fit_does_not_run_away_where_a_figure_tells_all():
