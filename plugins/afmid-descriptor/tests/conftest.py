@@ -9,3 +9,17 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def awake():
+    """Make every weight of a network matter: many layers start from zero."""
+
+    def woken(network):
+        torch.manual_seed(1)
+        for weight in network.parameters():
+            if not weight.any():
+                torch.nn.init.normal_(weight, std=0.05)
+        return network.eval()
+
+    return woken

@@ -14,15 +14,6 @@ laws = settings(max_examples=8, deadline=None)
 SMALL = Config(stem=8, widths=(8, 16), names=("disks", "height"))
 
 
-def awake(network):
-    """Make every weight matter: many layers start from zero."""
-    torch.manual_seed(1)
-    for weight in network.parameters():
-        if not weight.any():
-            torch.nn.init.normal_(weight, std=0.05)
-    return network.eval()
-
-
 def stacks(*shape, seed=0):
     """Return smooth stacks (B, X, Y, 10), Hz, whose contrast grows towards the molecule."""
     coarse = torch.randn(shape[0], HEIGHTS, 12, 12, generator=torch.Generator().manual_seed(seed))
@@ -31,12 +22,12 @@ def stacks(*shape, seed=0):
 
 
 @pytest.fixture(scope="module")
-def model():
+def model(awake):
     return awake(DescriptorNet())
 
 
 @pytest.fixture(scope="module")
-def small():
+def small(awake):
     return awake(DescriptorNet(SMALL))
 
 
@@ -129,7 +120,7 @@ def test_a_batch_equals_its_members(small):
     close(together, Prediction(*(torch.cat(parts) for parts in zip(*alone, strict=True))), 1e-5)
 
 
-def test_moving_the_image_by_sixteen_pixels_moves_the_maps_and_no_more():
+def test_moving_the_image_by_sixteen_pixels_moves_the_maps_and_no_more(awake):
     network = awake(DescriptorNet())
     for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d):
@@ -141,7 +132,7 @@ def test_moving_the_image_by_sixteen_pixels_moves_the_maps_and_no_more():
     close(there, Prediction(*(torch.roll(p, (16, -32), (2, 3)) for p in here[:2]), here.tilt), 1e-5)
 
 
-def test_variances_are_positive_whatever_the_weights_say():
+def test_variances_are_positive_whatever_the_weights_say(awake):
     network = awake(DescriptorNet(SMALL))
     torch.nn.init.constant_(network.last.bias, -1e4)
     with torch.no_grad():
@@ -172,7 +163,7 @@ def test_empty_surroundings_do_not_change_how_a_stack_is_normalised(left, right,
     torch.testing.assert_close(inside, normalise(df), atol=1e-3, rtol=1e-3)
 
 
-def test_a_molecule_in_a_wide_empty_scan_gives_nearly_the_same_maps():
+def test_a_molecule_in_a_wide_empty_scan_gives_nearly_the_same_maps(awake):
     network = awake(DescriptorNet(SMALL))
     fade = torch.hann_window(WINDOW).view(1, -1, 1, 1) * torch.hann_window(WINDOW).view(1, 1, -1, 1)
     df = (stacks(1, WINDOW, WINDOW) + torch.linspace(1, 7, HEIGHTS)) * fade.sqrt()

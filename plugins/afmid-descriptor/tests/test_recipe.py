@@ -53,15 +53,6 @@ def feed_of(recipe, pack):
     return open_feed(pack, recipe, load(recipe, "cpu").maps, "cpu", installed(()))
 
 
-def awake(network):
-    """Make every weight matter: many layers start from zero."""
-    torch.manual_seed(1)
-    for weight in network.parameters():
-        if not weight.any():
-            torch.nn.init.normal_(weight, std=0.05)
-    return network.eval()
-
-
 def test_a_batch_is_in_hertz_and_its_maps_are_those_of_its_atoms(pack):
     clean = DescriptorRecipe(**{**SMALL, "augment": augmentations("flip")})
     batch = feed_of(clean, pack).batch(3)
@@ -229,7 +220,7 @@ def test_ed_afm_learns_from_both_tips_by_its_own_defaults(pack, tmp_path):
     assert method.calibrations == {TWO: Calibration()}
 
 
-def test_with_a_second_tip_the_validation_tells_what_it_brings(pack):
+def test_with_a_second_tip_the_validation_tells_what_it_brings(awake, pack):
     recipe = DescriptorRecipe(**SMALL, second="Xe")
     task, batches = load(recipe, "cpu"), feed_of(recipe, pack).validation()
     awake(task.model)
@@ -243,7 +234,7 @@ def test_with_a_second_tip_the_validation_tells_what_it_brings(pack):
     assert figures["loss"] == pytest.approx(np.log(np.add(errors, SMALLEST)).mean(1).sum(), abs=1e-3)
 
 
-def test_what_the_weights_say_of_themselves_makes_the_same_method_again(pack, tmp_path):
+def test_what_the_weights_say_of_themselves_makes_the_same_method_again(awake, pack, tmp_path):
     recipe = DescriptorRecipe(**{**SMALL, "validation_scans": 12, "second": "Xe"})
     task, batches = load(recipe, "cpu"), feed_of(recipe, pack).validation()
     awake(task.model).last.weight.data *= 10  # so that there are peaks, and by chance some at atoms
