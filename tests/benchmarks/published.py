@@ -29,8 +29,8 @@ from afmid import Scan
 from afmid.data.pack import read_pack
 from afmid.evaluate.suites import open_suite
 from afmid.molecule import Molecule
+from afmid.networks.stack import PIXEL, STEP
 from afmid_descriptor.paper import HEIGHTS, Paper
-from afmid_descriptor.stack import PIXEL, STEP
 from afmid_descriptor.targets import descriptor_maps
 
 NAMES = Paper.names

@@ -15,6 +15,8 @@ from torch.nn.functional import pad
 from afmid import Atom, DataError, Identification, Map, Molecule, Scan
 from afmid.errors import WeightsError
 from afmid.molecule import Molecules
+from afmid.networks.stack import Stack, prepare, resample
+from afmid.networks.symmetry import SYMMETRIES, Symmetry
 from afmid.weights import read_safetensors
 from afmid_descriptor import NAME, Options, __version__
 from afmid_descriptor.atoms import PEAKS, UNFITTED, find_peaks, with_sigma
@@ -24,12 +26,10 @@ from afmid_descriptor.maps import MAPS
 from afmid_descriptor.matching import RENDERED, rendered
 from afmid_descriptor.model import DescriptorNet
 from afmid_descriptor.networks import STRIDE, Network, build, seen
-from afmid_descriptor.stack import Stack, prepare, resample
 
 log = logging.getLogger(__name__)
 
 TIP = "CO"  # what the networks were trained on
-SYMMETRIES = [(turns, mirror) for turns in range(4) for mirror in (False, True)]
 
 
 class Look(NamedTuple):
@@ -73,7 +73,7 @@ class DescriptorMethod:
         A scan of the second tip that the network was trained with is looked at, too.
 
         Raises:
-            DataError: no scan, or one that the network cannot see (afmid_descriptor.stack.prepare).
+            DataError: no scan, or one that the network cannot see (afmid.networks.stack.prepare).
         """
         scan, second, ignored = self._chosen(scans)
         if prefix is not None:
@@ -106,7 +106,7 @@ class DescriptorMethod:
         `average` means over the eight turns and mirror images of the stack, and counts how they differ as uncertainty.
         A published network tells neither deviations nor tilt: those are zero.
         """
-        alike = [[s for s in SYMMETRIES if s[0] % 2 == odd] for odd in (0, 1)]  # of one shape
+        alike = [[s for s in SYMMETRIES if s.turns % 2 == odd] for odd in (0, 1)]  # of one shape
         parts = [self._looked(stack, symmetries) for symmetries in (alike if average else [SYMMETRIES[:1]])]
         maps, variances, tilts = (torch.cat(columns).float().cpu() for columns in zip(*parts, strict=True))
         mean = maps.mean(0)
@@ -127,12 +127,12 @@ class DescriptorMethod:
     def _calibration(self, stack: Stack) -> Calibration:
         return self.calibrations.get(ONE if stack.second is None else TWO, Calibration())
 
-    def _looked(self, stack: Stack, symmetries: Sequence[tuple[int, bool]]) -> tuple[Tensor, Tensor, Tensor]:
+    def _looked(self, stack: Stack, symmetries: Sequence[Symmetry]) -> tuple[Tensor, Tensor, Tensor]:
         """Return maps, variances (S, C, X, Y) and tilts (S, 2) as seen under symmetries half turns apart."""
         device = next(self.model.parameters()).device
 
         def shown(df: Tensor) -> Tensor:
-            turned = torch.cat([_turned(df, *symmetry) for symmetry in symmetries]).to(device)
+            turned = torch.cat([symmetry.turned(df) for symmetry in symmetries]).to(device)
             x, y = turned.shape[1:3]
             padded = pad(turned.permute(0, 3, 1, 2), (0, -y % STRIDE, 0, -x % STRIDE), mode="replicate")
             return seen(self.model, padded.permute(0, 2, 3, 1))
@@ -144,13 +144,13 @@ class DescriptorMethod:
         else:
             maps = self.model(df, second)
             variance, tilt = torch.zeros_like(maps), maps.new_zeros(len(maps), 2)
-        x, y = stack.df.shape[1:3] if symmetries[0][0] % 2 == 0 else stack.df.shape[2:0:-1]
+        x, y = stack.df.shape[1:3] if symmetries[0].turns % 2 == 0 else stack.df.shape[2:0:-1]
 
         def straight(images: Tensor) -> Tensor:
             pairs = zip(images[..., :x, :y], symmetries, strict=True)
-            return torch.stack([_turned_back(image, *symmetry) for image, symmetry in pairs])
+            return torch.stack([symmetry.back(image) for image, symmetry in pairs])
 
-        tilts = [_vector_back(vector, *symmetry) for vector, symmetry in zip(tilt, symmetries, strict=True)]
+        tilts = [symmetry.vector_back(vector) for vector, symmetry in zip(tilt, symmetries, strict=True)]
         return straight(maps), straight(variance), torch.stack(tilts)
 
     def _maps(self, values: NDArray[np.float32], sigma: NDArray[np.float32]) -> dict[str, Map]:
@@ -222,22 +222,3 @@ def load(weights: Path | None, device: str) -> DescriptorMethod:
 def _told_tilt(tilt: Tensor, sigma: float) -> dict[str, Any]:
     parts = [round(float(part), 3) + 0.0 for part in tilt]  # no −0
     return {"tip_tilt_angstrom": parts, "tip_tilt_sigma_angstrom": round(sigma, 3)}
-
-
-def _turned(images: Tensor, turns: int, mirror: bool) -> Tensor:
-    """Return images turned in their axes 1 and 2 by 90° steps, and mirrored."""
-    turned = images.rot90(turns, (1, 2))
-    return turned.flip(1) if mirror else turned
-
-
-def _turned_back(images: Tensor, turns: int, mirror: bool) -> Tensor:
-    """Return images as they were before `_turned`."""
-    return (images.flip(1) if mirror else images).rot90(-turns, (1, 2))
-
-
-def _vector_back(vector: Tensor, turns: int, mirror: bool) -> Tensor:
-    """Return a vector (2,) in the plane as it was before its image was turned by 90° steps and mirrored."""
-    x, y = -vector[0] if mirror else vector[0], vector[1]
-    for _ in range(turns):
-        x, y = y, -x
-    return torch.stack([x, y])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from afmid.data.examples import Examples
+from afmid.networks.stack import Stack
 from afmid_descriptor import NAME, Options, __version__
 from afmid_descriptor.atoms import PEAKS, calibrate, with_sigma
 from afmid_descriptor.calibration import ONE, TWO, Calibration, written
@@ -17,7 +18,6 @@ from afmid_descriptor.method import DescriptorMethod
 from afmid_descriptor.model import SCALES, DescriptorNet, Prediction
 from afmid_descriptor.networks import Network, build, described, seen
 from afmid_descriptor.options import DescriptorRecipe
-from afmid_descriptor.stack import Stack
 from afmid_descriptor.targets import descriptor_maps
 
 PUBLISHED = {"disks": 20.0, "spheres": 0.2, "height": 0.1}  # weights of their losses: Alldritt et al. (2020)

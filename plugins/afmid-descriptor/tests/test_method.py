@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from afmid import DataError, Identifier, Molecule, Scan
 from afmid.errors import WeightsError
+from afmid.networks.stack import Stack, prepare
 from afmid.plugins import installed
 from afmid.testing import MethodContract
 from afmid.weights import save_safetensors
@@ -22,7 +23,6 @@ from afmid_descriptor.method import DescriptorMethod, load
 from afmid_descriptor.metrics import true_maps
 from afmid_descriptor.model import Config, DescriptorNet, Prediction
 from afmid_descriptor.networks import build, described
-from afmid_descriptor.stack import Stack, prepare
 
 SMALL = Config(stem=8, widths=(8, 16))
 
@@ -276,7 +276,7 @@ def test_other_pixels_and_steps_are_resampled_and_the_answer_says_so(method):
 
 
 def test_a_single_image_is_refused_in_words(method):
-    with pytest.raises(DataError, match="noise: a single image; the descriptor network needs two at least"):
+    with pytest.raises(DataError, match="noise: a single image; the network needs two at least"):
         method.identify([scan((40, 40, 1))], Options())
     with pytest.raises(DataError, match="needs a scan"):
         method.identify([], Options())

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
+from afmid.networks.unet import HEIGHTS, WINDOW, normalise
 from afmid_descriptor.maps import MAPS
-from afmid_descriptor.model import HEIGHTS, LEAST, SCALES, WINDOW, Config, DescriptorNet, Prediction, normalise
+from afmid_descriptor.model import LEAST, SCALES, Config, DescriptorNet, Prediction
 
 laws = settings(max_examples=8, deadline=None)
 SMALL = Config(stem=8, widths=(8, 16), names=("disks", "height"))

@@ -15,6 +15,8 @@ from afmid.data.feed import open_feed
 from afmid.data.pack import concatenate
 from afmid.errors import UsageError
 from afmid.molecule import Molecule
+from afmid.networks.stack import PIXEL, STEP, Stack, fill_heights
+from afmid.networks.unet import HEIGHTS
 from afmid.plugins import installed, parse_options
 from afmid.recipe import Step, augmentations
 from afmid.training import fit
@@ -24,11 +26,10 @@ from afmid_descriptor.calibration import ONE, TWO, Calibration, read
 from afmid_descriptor.maps import MAPS
 from afmid_descriptor.method import DescriptorMethod
 from afmid_descriptor.method import load as load_method
-from afmid_descriptor.model import HEIGHTS, SCALES, DescriptorNet, Prediction
+from afmid_descriptor.model import SCALES, DescriptorNet, Prediction
 from afmid_descriptor.networks import STRIDE, build
 from afmid_descriptor.options import DEFAULTS, GRID, MULTIPLE, DescriptorRecipe
 from afmid_descriptor.recipe import ALONE, CLOSE, SKILL, SMALLEST, TILT, DescriptorTask, balanced, load
-from afmid_descriptor.stack import PIXEL, STEP, Stack, fill_heights
 
 SMALL = {
     "simulation": {"pixels": 32, "size": 4.0},

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from afmid import DataError, Scan
-from afmid_descriptor.stack import fill_heights, prepare, resample
+from afmid.networks.stack import fill_heights, prepare, resample
 
 laws = settings(max_examples=20, deadline=None)
 
@@ -123,7 +123,7 @@ def test_a_second_scan_has_heights_of_its_own_and_the_notes_say_so():
     stack = prepare(scan(), scan((16, 24, 4), tip="Xe"))
     assert stack.notes == ("Xe: 4 images 0.1 Å apart; the farthest was repeated to make 10",)
     assert all(torch.equal(stack.second[..., i], stack.second[..., 6]) for i in range(6))
-    with pytest.raises(DataError, match=r"xe\.npz: a single image; the descriptor network needs two at least"):
+    with pytest.raises(DataError, match=r"xe\.npz: a single image; the network needs two at least"):
         prepare(scan(), scan((16, 24, 1), tip="Xe", source="xe.npz"))
 
 
@@ -145,12 +145,12 @@ def test_an_empty_image_that_is_not_the_nearest_is_seen_and_of_a_second_scan_the
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"shape": (16, 16, 1)}, "m.npz: a single image; the descriptor network needs two at least"),
+        ({"shape": (16, 16, 1)}, "m.npz: a single image; the network needs two at least"),
         ({"shape": (16, 16, 2), "step": 0.01}, "m.npz: the images lie within 0.01 Å; .* needs 0.1 Å at least"),
         ({"shape": (1, 16, 10)}, "a single pixel along x"),
         ({"df": np.full((16, 24, 10), 2.0)}, "m.npz: the nearest image holds a single value; leave it out"),
-        ({"channel": "phase"}, "holds 'phase'; the descriptor network was trained on df"),
-        ({"pixel": 20.0}, "320 Å wide along x; the descriptor network takes up to 128 Å: crop it to the molecule"),
+        ({"channel": "phase"}, "holds 'phase'; the network was trained on df"),
+        ({"pixel": 20.0}, "320 Å wide along x; the network takes up to 128 Å: crop it to the molecule"),
         ({"x": np.arange(16.0) ** 2}, "pixels along x are 1–29 Å apart; resample the scan to even pixels first"),
     ],
 )

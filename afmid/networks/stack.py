@@ -9,8 +9,9 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from afmid import DataError, Scan
-from afmid_descriptor.model import HEIGHTS
+from afmid.errors import DataError
+from afmid.networks.unet import HEIGHTS
+from afmid.scan import Scan
 
 PIXEL = 0.125  # Å
 STEP = 0.1  # Å between images
@@ -71,14 +72,14 @@ def prepare(scan: Scan, second: Scan | None = None) -> Stack:
 def _check(scan: Scan) -> None:
     """Raise DataError where the networks cannot see a scan."""
     if scan.channel != "df":
-        raise DataError(f"{_where(scan)}the stack holds {scan.channel!r}; the descriptor network was trained on df")
+        raise DataError(f"{_where(scan)}the stack holds {scan.channel!r}; the network was trained on df")
     if len(scan.z) < 2:
-        raise DataError(f"{_where(scan)}a single image; the descriptor network needs two at least, at known heights")
+        raise DataError(f"{_where(scan)}a single image; the network needs two at least, at known heights")
     if not np.ptp(scan.df[..., -1]):
         raise DataError(f"{_where(scan)}the nearest image holds a single value; leave it out")
     if (span := scan.z[0] - scan.z[-1]) < (1 - TOLERANCE) * STEP:
         raise DataError(
-            f"{_where(scan)}the images lie within {span:.2g} Å; the descriptor network needs {STEP} Å at least between "
+            f"{_where(scan)}the images lie within {span:.2g} Å; the network needs {STEP} Å at least between "
             "the farthest and the nearest"
         )
 
@@ -127,7 +128,7 @@ def _axis(scan: Scan, name: str) -> NDArray[np.float64]:
     """Return the pixel positions (Å) after resampling."""
     axis = getattr(scan, name)
     if len(axis) < 2:
-        raise DataError(f"{_where(scan)}a single pixel along {name}; the descriptor network needs an image")
+        raise DataError(f"{_where(scan)}a single pixel along {name}; the network needs an image")
     spacing = np.diff(axis)
     pixel = spacing.mean()
     if np.abs(spacing - pixel).max() > 0.1 * pixel:
@@ -139,7 +140,7 @@ def _axis(scan: Scan, name: str) -> NDArray[np.float64]:
     count = len(axis) if close else max(2, round(len(axis) * pixel / PIXEL))
     if count > LARGEST:
         raise DataError(
-            f"{_where(scan)}the scan is {len(axis) * pixel:.0f} Å wide along {name}; the descriptor network takes "
+            f"{_where(scan)}the scan is {len(axis) * pixel:.0f} Å wide along {name}; the network takes "
             f"up to {LARGEST * PIXEL:.0f} Å: crop it to the molecule"
         )
     return np.asarray(axis[0] - pixel / 2 + (np.arange(count) + 0.5) * (len(axis) * pixel / count))
