@@ -39,17 +39,17 @@ LAYERS = [nn.Conv2d(3, 5, 3), nn.ConvTranspose2d(5, 4, 2), nn.Conv3d(2, 3, 2), n
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_step_on_a_weight_is_that_of_muon_on_its_matrix(layer):
+def test_a_step_on_a_weight_is_that_of_torchs_muon_on_its_matrix(layer):
     weight = layer.weight
     matrix = nn.Parameter(weight.detach().clone().reshape(len(weight), -1))
     settings = {"lr": 0.1, "weight_decay": 0.2}
     ours, theirs = Muon([weight], **settings), torch.optim.Muon([matrix], **settings)
-    for _ in range(3):
+    for _ in range(3):  # theirs is computed in bfloat16
         weight.grad = torch.randn_like(weight)
         matrix.grad = weight.grad.reshape(matrix.shape).clone()
         ours.step()
         theirs.step()
-        assert torch.equal(weight.detach().view(matrix.shape), matrix.detach())
+        torch.testing.assert_close(weight.detach().view(matrix.shape), matrix.detach(), atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 3), (3, 5, 1), (1, 5, 3)])
@@ -63,7 +63,7 @@ def test_weights_whose_channels_lie_last_in_memory_move_like_others(shape):
     for layer, optimizer in zip((plain, last), pair, strict=True):
         layer.weight.grad = gradient.to(memory_format=torch.channels_last)  # whatever the weight's own order
         optimizer.step()
-    torch.testing.assert_close(last.weight, plain.weight, atol=2e-3, rtol=0)  # Muon computes in bfloat16
+    torch.testing.assert_close(last.weight, plain.weight)
     assert (last.weight - before).abs().mean() > 0.01
 
 
@@ -89,11 +89,10 @@ def test_muon_moves_what_has_two_axes_or_more_and_adamw_the_rest():
     model = network()
     optimizer = Optimizers(model.parameters(), RECIPE)
     adamw, muon = optimizer.parts
-    assert all(weight.ndim > 1 for weight in muon.weights)
+    assert all(weight.ndim > 1 for weight in muon.param_groups[0]["params"])
     assert all(weight.ndim == 1 for group in adamw.param_groups for weight in group["params"])
-    assert {id(w) for w in muon.weights} | {id(w) for group in adamw.param_groups for w in group["params"]} == {
-        id(weight) for weight in model.parameters()
-    }
+    moved = [weight for part in optimizer.parts for group in part.param_groups for weight in group["params"]]
+    assert sorted(map(id, moved)) == sorted(map(id, model.parameters()))
     alone = [nn.Parameter(w.detach().clone()) for w in model.parameters() if w.ndim == 1]
     reference = torch.optim.AdamW(alone, lr=RECIPE.learning_rate, weight_decay=RECIPE.weight_decay)
     pulled(model, 0)
