@@ -115,6 +115,11 @@ class Examples:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: column[which] for name, column in columns.items() if column is not None})
 
+    def to(self, device: str | torch.device) -> Self:
+        """Return the examples on a device."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: column.to(device) for name, column in columns.items() if column is not None})
+
     @property
     def atoms(self) -> Tensor:
         """Where there is an atom, bool (B, N)."""

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from afmid.errors import DataError
 from afmid.networks.unet import HEIGHTS
@@ -101,6 +101,12 @@ def _on_pixels(images: Tensor, scan: Scan, x: NDArray[np.float64], y: NDArray[np
                         indexing="ij")  # fmt: skip
     there = [map_coordinates(image, place, order=1, mode="nearest") for image in images.permute(2, 0, 1).numpy()]
     return torch.from_numpy(np.stack(there, 2))
+
+
+def padded(df: Tensor, multiple: int) -> Tensor:
+    """Return stacks (B, X, Y, Z) whose last pixels are repeated until X and Y are multiples of a number."""
+    x, y = df.shape[1:3]
+    return pad(df.permute(0, 3, 1, 2), (0, -y % multiple, 0, -x % multiple), mode="replicate").permute(0, 2, 3, 1)
 
 
 def resample(images: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ The options of the steps, with the published values as defaults, are in afmid.au
 
 from afmid.data.augment.distortion import Drift, PlaneShift, Shear, TipTilt
 from afmid.data.augment.heights import MissingHeights, TipHeight
-from afmid.data.augment.intensity import Background, Blur, Cutout, LineNoise, Noise, Normalise
+from afmid.data.augment.intensity import Background, Blur, Cutout, LineNoise, Noise, Normalise, normalised
 from afmid.data.augment.motion import Flip, Rotate, Shift, Zoom
 from afmid.data.augment.scan import augment_scan
 
@@ -31,4 +31,5 @@ __all__ = [
     "TipTilt",
     "Zoom",
     "augment_scan",
+    "normalised",
 ]

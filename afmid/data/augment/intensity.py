@@ -12,18 +12,23 @@ from afmid.data.augment.draws import direction, normal, uniform
 from afmid.offers import Targets
 
 
+def normalised(df: Tensor) -> Tensor:
+    """Return stacks (B, X, Y, Z) with zero mean and unit variance per image; one of a single value becomes zero."""
+    centred = df - df.mean((1, 2), keepdim=True)
+    centred = centred - centred.mean((1, 2), keepdim=True)  # what float32 left of the mean
+    centred = torch.where(_range(df) == 0, 0, centred)
+    largest = centred.abs().amax((1, 2), keepdim=True)
+    centred = centred / torch.where(largest == 0, 1, largest)  # so that no square under- or overflows
+    deviation = centred.square().mean((1, 2), keepdim=True).sqrt()
+    return centred / torch.where(deviation == 0, 1, deviation)
+
+
 @dataclass(frozen=True)
 class Normalise:
-    """Give each image zero mean and unit variance; an image of a single value becomes zero."""
+    """Give each image zero mean and unit variance: `normalised`."""
 
     def __call__(self, df: Tensor, targets: Targets, generator: torch.Generator) -> tuple[Tensor, Targets]:
-        centred = df - df.mean((1, 2), keepdim=True)
-        centred = centred - centred.mean((1, 2), keepdim=True)  # what float32 left of the mean
-        centred = torch.where(_range(df) == 0, 0, centred)
-        largest = centred.abs().amax((1, 2), keepdim=True)
-        centred = centred / torch.where(largest == 0, 1, largest)  # so that no square under- or overflows
-        deviation = centred.square().mean((1, 2), keepdim=True).sqrt()
-        return centred / torch.where(deviation == 0, 1, deviation), targets
+        return normalised(df), targets
 
 
 @dataclass(frozen=True)

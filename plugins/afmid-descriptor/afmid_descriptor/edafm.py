@@ -21,14 +21,15 @@ is that of the authors' released program. Departures:
 - The map alone is answered; the authors' network can return the gates too.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, leaky_relu
+
+from afmid.networks.config import config_from_json
 
 STRIDE = 8  # X and Y must be multiples of this
 SLOPE = 0.1  # of LeakyReLU
@@ -55,8 +56,7 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """Return the configuration that a weights file bears; ValueError or TypeError where it is none."""
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(text).items()}
-        return cls(**fields)
+        return config_from_json(cls, text)
 
     def channels(self, published: int) -> int:
         return max(1, round(self.width * published))

@@ -1,6 +1,5 @@
 """Identify with a descriptor network: maps of the surface, and the visible atoms without their elements."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from afmid import Atom, DataError, Identification, Map, Molecule, Scan
-from afmid.errors import WeightsError
 from afmid.molecule import Molecules
-from afmid.networks.stack import Stack, prepare, resample
+from afmid.networks.file import fitting, read_network
+from afmid.networks.stack import Stack, padded, prepare, resample
 from afmid.networks.symmetry import SYMMETRIES, Symmetry
-from afmid.weights import read_safetensors
 from afmid_descriptor import NAME, Options, __version__
 from afmid_descriptor.atoms import PEAKS, UNFITTED, find_peaks, with_sigma
 from afmid_descriptor.calibration import ONE, TWO, Calibration, read
@@ -133,9 +130,7 @@ class DescriptorMethod:
 
         def shown(df: Tensor) -> Tensor:
             turned = torch.cat([symmetry.turned(df) for symmetry in symmetries]).to(device)
-            x, y = turned.shape[1:3]
-            padded = pad(turned.permute(0, 3, 1, 2), (0, -y % STRIDE, 0, -x % STRIDE), mode="replicate")
-            return seen(self.model, padded.permute(0, 2, 3, 1))
+            return seen(self.model, padded(turned, STRIDE))
 
         df, second = shown(stack.df), None if stack.second is None else shown(stack.second)
         if isinstance(self.model, DescriptorNet):
@@ -205,18 +200,10 @@ def load(weights: Path | None, device: str) -> DescriptorMethod:
     Raises:
         WeightsError: no file, one made for something else, or tensors that do not fit the network.
     """
-    if weights is None:
-        raise WeightsError("descriptor needs weights and none came with it; train some: afmid train descriptor")
-    tensors, metadata = read_safetensors(weights, NAME)
-    try:
-        model = build(metadata.get("architecture", ""), metadata.get("config", "{}"))
-        model.load_state_dict(tensors)
-        calibrations = read(metadata.get("calibration", "{}"))
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{weights}: does not fit the descriptor network: {reason}") from error
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return DescriptorMethod(model.to(device), calibrations, sha256, metadata.get("second", ""))
+    model, origin = read_network(weights, NAME, build)
+    with fitting(origin.path, NAME):
+        calibrations = read(origin.metadata.get("calibration", "{}"))
+    return DescriptorMethod(model.to(device), calibrations, origin.sha256, origin.metadata.get("second", ""))
 
 
 def _told_tilt(tilt: Tensor, sigma: float) -> dict[str, Any]:

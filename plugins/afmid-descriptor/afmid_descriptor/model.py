@@ -4,14 +4,14 @@ The U-Net is that of afmid.networks.unet; a last convolution makes a value and a
 pixels, and the mean of the deepest features tells how far the tip hangs aside.
 """
 
-import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, softplus
 
+from afmid.networks.config import config_from_json
 from afmid.networks.unet import UNet, activate, start_from_zero
 from afmid_descriptor.maps import MAPS
 
@@ -38,8 +38,7 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the configuration that a weights file bears; ValueError or TypeError where it is none."""
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(text).items()}
-        return cls(**fields)
+        return config_from_json(cls, text)
 
 
 class Prediction(NamedTuple):

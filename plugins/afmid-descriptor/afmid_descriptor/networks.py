@@ -3,11 +3,9 @@
 import json
 from dataclasses import asdict
 
-import torch
 from torch import Tensor, nn
 
-from afmid.data.augment import Normalise
-from afmid.offers import Targets
+from afmid.data.augment import normalised
 from afmid_descriptor import edafm, model, paper
 
 Network = model.DescriptorNet | paper.Paper | paper.Slides | edafm.EDAFM
@@ -41,10 +39,4 @@ def described(network: Network) -> dict[str, str]:
 
 def seen(network: nn.Module, df: Tensor) -> Tensor:
     """Return stacks (B, X, Y, Z), Hz, as a network takes them: the published ones of unit variance per image."""
-    return df if isinstance(network, model.DescriptorNet) else normalise(df)
-
-
-def normalise(df: Tensor) -> Tensor:
-    """Return stacks (B, X, Y, Z) with zero mean and unit variance per image; an image of one value becomes zero."""
-    nothing = Targets(df.new_empty(len(df), 0, *df.shape[1:3]), df.new_empty(len(df), 0, 2))
-    return Normalise()(df, nothing, torch.Generator())[0]
+    return df if isinstance(network, model.DescriptorNet) else normalised(df)

@@ -22,14 +22,15 @@ As in the paper, pooling ten heights by two twice leaves out the fifth pair: the
 through the convolutions before it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, interpolate, leaky_relu, relu
+
+from afmid.networks.config import config_from_json
 
 HEIGHTS = 10  # images in a stack
 STRIDE = 8  # X and Y must be multiples of this
@@ -51,8 +52,7 @@ class Config:
     @classmethod
     def from_json(cls, text: str) -> "Config":
         """Return the configuration that a weights file bears; ValueError or TypeError where it is none."""
-        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(text).items()}
-        return cls(**fields)
+        return config_from_json(cls, text)
 
 
 class Paper(nn.Module):

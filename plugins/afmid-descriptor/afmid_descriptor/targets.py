@@ -33,6 +33,7 @@ from torch import Tensor
 
 from afmid import DataError
 from afmid.molecule import SYMBOLS
+from afmid.networks.peaks import peak_image
 from afmid.simulate.elements import lennard_jones
 from afmid.units import COULOMB
 from afmid_descriptor.maps import MAPS
@@ -47,8 +48,6 @@ SPHERE_DEPTH = 1.5  # Å
 HEIGHT_FORCE = 0.1  # eV/Å
 HEIGHT_DEPTH = 2.0  # Å
 BOND_RADIUS = 0.5  # Å
-PEAK_WIDTH = 0.25  # Å, standard deviation
-PEAK_DEPTH = 0.6  # Å: down to here peaks are equal
 FIELD_HEIGHT = 4.0  # Å above the highest atom
 OUTLINE_GROWTH = 1.0  # Å
 OUTLINE_DEPTH = 2.0  # Å
@@ -181,13 +180,7 @@ def disk_weight(z: Tensor, radii: Tensor) -> Tensor:
 
 def atom_peaks(surface: _Surface) -> Tensor:
     """Return the peaks map (B, X, Y)."""
-    weight = (2 + surface.z / PEAK_DEPTH).clamp(0, 1)
-    atoms = _which(weight > 0)
-    weight = weight.gather(1, atoms.index) * atoms.kept
-    reach = torch.full_like(weight, 4 * PEAK_WIDTH) * atoms.kept
-    patch = _Patches.around(surface, _of(surface.positions, atoms)[..., None, :2], reach)
-    peaks = torch.exp((patch.dx.square() + patch.dy.square()) / (-2 * PEAK_WIDTH**2)) * weight[..., None, None]
-    return patch.drawn(peaks, surface, "amax")
+    return peak_image(surface.positions, surface.z > -_FAR, surface.x, surface.y)
 
 
 def vdw_spheres(surface: _Surface) -> Tensor:

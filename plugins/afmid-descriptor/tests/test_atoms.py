@@ -7,10 +7,11 @@ from scipy.spatial.distance import cdist
 
 from afmid import Molecule
 from afmid.evaluate import match_atoms
+from afmid.networks.peaks import WIDTH
 from afmid_descriptor.atoms import FEWEST, FIGURES, UNFITTED, Fit, calibrate, find_peaks, matched, with_sigma
 from afmid_descriptor.maps import MAPS
 from afmid_descriptor.metrics import true_maps
-from afmid_descriptor.targets import DISK_DEPTH, PEAK_WIDTH
+from afmid_descriptor.targets import DISK_DEPTH
 
 X = (np.arange(96) - 47.5) * 0.125
 BENZENE = [(1.395, 6), (2.485, 1)]  # distance from the centre (Å), element
@@ -105,7 +106,7 @@ def test_the_figures_are_what_the_maps_show_at_the_apex():
     for name in FIGURES[2:]:
         assert values[name] == pytest.approx(maps[name][[40, 70], 50], abs=1e-3)
     assert values["peak"] == pytest.approx([1, 1], abs=1e-3)
-    assert values["prominence"] == pytest.approx(2 * [1 - np.exp(-0.5 * (0.4 / PEAK_WIDTH) ** 2)], abs=0.05)
+    assert values["prominence"] == pytest.approx(2 * [1 - np.exp(-0.5 * (0.4 / WIDTH) ** 2)], abs=0.05)
     bare = find_peaks({"peaks": maps["peaks"]}, X, X, 0.3).figures
     assert np.array_equal(bare[:, :2], np.stack([values["peak"], values["prominence"]], 1))
     assert not bare[:, 2:].any()
@@ -195,7 +196,7 @@ def noisy(count=8, level=0.25):
     truths = [benzene(turn, 6) for turn in np.linspace(0, 60, count)]
 
     def noise():
-        smooth = gaussian_filter(rng.normal(size=(96, 96)), PEAK_WIDTH / 0.125)
+        smooth = gaussian_filter(rng.normal(size=(96, 96)), WIDTH / 0.125)
         return level * smooth / smooth.std()
 
     maps = [{name: image + noise() for name, image in shown(truth, *MAPS).items()} for truth in truths]

@@ -3,9 +3,10 @@ import json
 import pytest
 import torch
 
+from afmid.data.augment import normalised
 from afmid_descriptor.edafm import EDAFM
 from afmid_descriptor.model import DescriptorNet
-from afmid_descriptor.networks import STRIDE, build, described, normalise, seen
+from afmid_descriptor.networks import STRIDE, build, described, seen
 from afmid_descriptor.paper import Paper, Slides
 
 SIZES = [  # architecture, sizes, what it becomes
@@ -72,4 +73,4 @@ def test_only_the_published_networks_are_shown_normalised_stacks():
 
 
 def test_an_image_of_one_value_becomes_zero():
-    assert not normalise(torch.full((1, 16, 24, 10), -3.7)).any()
+    assert not normalised(torch.full((1, 16, 24, 10), -3.7)).any()

@@ -15,6 +15,7 @@ from afmid.data.feed import open_feed
 from afmid.data.pack import concatenate
 from afmid.errors import UsageError
 from afmid.molecule import Molecule
+from afmid.networks.recipe import GRID, MULTIPLE
 from afmid.networks.stack import PIXEL, STEP, Stack, fill_heights
 from afmid.networks.unet import HEIGHTS
 from afmid.plugins import installed, parse_options
@@ -28,7 +29,7 @@ from afmid_descriptor.method import DescriptorMethod
 from afmid_descriptor.method import load as load_method
 from afmid_descriptor.model import SCALES, DescriptorNet, Prediction
 from afmid_descriptor.networks import STRIDE, build
-from afmid_descriptor.options import DEFAULTS, GRID, MULTIPLE, DescriptorRecipe
+from afmid_descriptor.options import DEFAULTS, DescriptorRecipe
 from afmid_descriptor.recipe import ALONE, CLOSE, SKILL, SMALLEST, TILT, DescriptorTask, balanced, load
 
 SMALL = {
@@ -347,9 +348,9 @@ def test_the_seed_of_the_recipe_makes_the_weights(architecture):
     ("settings", "message"),
     [
         (["simulation.charge=-0.1"], "simulation.charge is drawn anew for each scan; set scenes.charge instead"),
-        (["simulation.tip=Xe"], "simulation.tip is Xe; the descriptor networks are made for CO"),
-        (["simulation.step=0.2"], "simulation.step is 0.2; the descriptor networks are made for 0.1"),
-        (["simulation.heights=3"], "simulation.heights is 3; the descriptor networks are made for 10"),
+        (["simulation.tip=Xe"], "simulation.tip is Xe; the networks are made for CO"),
+        (["simulation.step=0.2"], "simulation.step is 0.2; the networks are made for 0.1"),
+        (["simulation.heights=3"], "simulation.heights is 3; the networks are made for 10"),
         (["simulation.pixels=64"], "64 pixels over 16 Å; .* of 0.125 Å, a multiple of 16 of them: set .* 8 times"),
         (["simulation.size=5", "simulation.pixels=40"], "40 pixels over 5 Å; .* a multiple of 16 of them"),
         (["scenes.stiffness=0.5,0.2"], r"scenes.stiffness is \['0.5', '0.2'\]; it should be the lower and the upper"),

@@ -107,8 +107,8 @@ def test_the_order_of_atoms_and_bonds_does_not_matter(molecule, random):
 @given(molecules())
 def test_each_map_stays_in_its_range_over_an_empty_background(molecule):
     found = dict(zip(MAPS, all_maps(molecule), strict=True))
-    assert all(image[0, 0] == 0 for image in found.values())
-    assert all(image.min() == 0 for name, image in found.items() if name != "field")
+    assert all(abs(image[0, 0]) < 1e-6 for image in found.values())  # where only the tails of peaks reach
+    assert all(0 <= image.min() < 1e-6 for name, image in found.items() if name != "field")
     for name, most in {"spheres": 1.5, "height": 2.0, "bonds": 1.0, "peaks": 1.0}.items():
         assert found[name].max() <= most + 1e-9
 
