@@ -35,6 +35,8 @@ benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/refine.py --page docs/explanation/refinement.md
 	$(BIN)/python tests/benchmarks/window.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/camphor.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/graphs.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/single_step.py --page docs/reference/benchmarks.md
 ifdef ASD
 	$(BIN)/python tests/benchmarks/published.py $(ASD)/model_light.h5 $(ASD)/model_heavy.h5 --simulated 100 \
 		--page docs/reference/benchmarks.md

@@ -99,3 +99,13 @@ def test_published_weights_are_read_and_scored(tmp_path):
     aside, beneath = (next(row["plain"] for row in rows if row["network"] == name) for name in ("afmid", below))
     assert [one != other for one, other in zip(aside, beneath, strict=True)] == [True, True, False]
     assert "| afmid / best published |" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "row"), [("graphs", "| PTCDA |"), ("single_step", "| parallel |")])
+def test_graphs_are_compared_and_asked_for_single_atoms(name, row):
+    pytest.importorskip("afmid_graphgen")
+    few = ["--scans", "2"] if name == "single_step" else []
+    command = [sys.executable, BENCHMARKS / f"{name}.py", *few]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert row in done.stdout

@@ -1,4 +1,4 @@
-"""The descriptor method as users get it, or with other weights."""
+"""A method as users get it, or with other weights."""
 
 import argparse
 from pathlib import Path
@@ -14,8 +14,8 @@ def add_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ours", type=Path, metavar="FILE", help="weights of afmid [default: those of the method]")
 
 
-def method(weights: Path | None) -> tuple[Identifier, Any]:
-    """Return the descriptor's offer and what it loads, on the CPU."""
-    identifier = installed(("descriptor",)).get(Identifier, "descriptor")
+def method(weights: Path | None, name: str = "descriptor") -> tuple[Identifier, Any]:
+    """Return a method's offer and what it loads, on the CPU."""
+    identifier = installed((name,)).get(Identifier, name)
     entry = default(identifier)
     return identifier, identifier.load(weights or (entry.shipped if entry else None), "cpu")

@@ -30,11 +30,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for number, scan in enumerate(_scans(options.scans)):
         for view, (size, moved) in VIEWS.items():
-            part = _part(scan, size, moved)
-            answer = method.identify([replace(part, truth=None)], identifier.options())
-            inner = _middle(part.x), _middle(part.y)
+            seen = part(scan, size, moved)
+            answer = method.identify([replace(seen, truth=None)], identifier.options())
+            inner = _middle(seen.x), _middle(seen.y)
             names = [name for name in answer.maps if name != "field" or np.any(scan.truth.charges)]
-            truths = true_maps(scan.truth, part.x[inner[0]], part.y[inner[1]], names)
+            truths = true_maps(scan.truth, seen.x[inner[0]], seen.y[inner[1]], names)
             for name, truth in zip(names, truths, strict=True):
                 error = float(np.square(answer.maps[name].values[np.ix_(*inner)] - truth).mean())
                 rows.append({"scan": number, "view": view, "map": name, "mse": error})
@@ -69,7 +69,7 @@ def _scans(count: int) -> list[Scan]:
     raise SystemExit(f"sim-open holds {len(scans)} molecules of that size, not {count}")
 
 
-def _part(scan: Scan, size: float, moved: float) -> Scan:
+def part(scan: Scan, size: float, moved: float) -> Scan:
     """Return the middle of a scan, `size` Å wide, in which the molecule lies `moved` Å to the side."""
     axes = zip((scan.x, scan.y), SHARES, strict=True)
     i, j = (np.flatnonzero(np.abs(axis - (axis[0] + axis[-1]) / 2 - moved * share) < size / 2) for axis, share in axes)

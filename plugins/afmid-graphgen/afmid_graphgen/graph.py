@@ -11,11 +11,12 @@ Array = NDArray[np.float64]
 
 NUMBERS = LEARNT  # atomic numbers of the elements, in the order of their probabilities
 ELEMENTS = tuple(SYMBOLS[number] for number in NUMBERS)  # H C N O F Si P S Cl Br I
-CLASSES = (("H",), ("C", "Si"), ("N", "P"), ("O", "S"), ("F", "Cl", "Br", "I"))  # that look alike (Oinonen et al., 2022)
+CLASSES = (("H",), ("C", "Si"), ("N", "P"), ("O", "S"), ("F", "Cl", "Br", "I"))  # that look alike (Oinonen et al.)
 CLASS_OF = tuple(next(i for i, names in enumerate(CLASSES) if name in names) for name in ELEMENTS)
+CLASS_BY_NUMBER = tuple(CLASS_OF[NUMBERS.index(n)] if n in NUMBERS else -1 for n in range(len(SYMBOLS)))
+N_P = CLASSES.index(("N", "P"))
 ORDERS = (0.0, 1.0, 1.5, 2.0, 3.0)  # of bonds, in the order of their probabilities; 0 is none
 MOST_MISSING = 4  # valences
-DEEPEST = 1.2  # Å below the topmost atom: deeper ones are not answered
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,11 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def classes(self) -> Array:
+        """How likely each atom is of the `CLASSES`, (N, 5)."""
+        return np.asarray(self.elements @ np.eye(len(CLASSES))[list(CLASS_OF)])
 
     def where(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "Graph":
         """Return the graph of some of its atoms."""

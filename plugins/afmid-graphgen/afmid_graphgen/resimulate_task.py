@@ -1,0 +1,208 @@
+"""The task that the core's loop fits for the forerunner: molecules are taken apart, and the next atom is asked for."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from afmid.data.augment import normalised
+from afmid.data.examples import Examples
+from afmid.offers import Simulator
+from afmid.simulate.scan_simulation import load_engine
+from afmid_graphgen import NAME, __version__
+from afmid_graphgen.graph import ELEMENTS, NUMBERS
+from afmid_graphgen.options import GraphgenRecipe
+from afmid_graphgen.resimulate import Z_MIN, Part, Prediction, Resimulate, nominal_height, simulate
+from afmid_graphgen.targets import orders_of
+
+SHARES = (50, 90, 95)  # per cent of the errors that are no larger: 50 is the median
+CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
+
+
+class Next(NamedTuple):
+    """A part of each molecule, and the atom that comes next.
+
+    Attributes:
+        part: what is there (B).
+        classes: index into stop and `graph.ELEMENTS` (B,): 0 where all is there.
+        position: of the next atom (B, 3), Å, as in Part.
+        bonds: its bonds to the atoms that are there, bool (B, N).
+
+    Where all is there, position and bonds mean nothing.
+    """
+
+    part: Part
+    classes: Tensor
+    position: Tensor
+    bonds: Tensor
+
+
+class Step(NamedTuple):
+    """What the network says of parts of molecules, whose simulated stacks are (B, X, Y, Z), and what is true."""
+
+    simulated: Tensor
+    said: Prediction
+    true: Next
+
+
+class ResimulateTask:
+    """The network and its loss."""
+
+    def __init__(self, recipe: GraphgenRecipe, device: str):
+        torch.manual_seed(recipe.seed)
+        self.model: nn.Module = Resimulate().to(device)
+        self.recipe = recipe
+        self.device = device
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """What simulates the parts of molecules."""
+        return load_engine("auto", self.device)[1]
+
+    def maps(self, examples: Examples) -> Tensor:
+        """Return no images (B, 0, X, Y): the network predicts none."""
+        return examples.df.new_empty(len(examples), 0, *examples.df.shape[1:3])
+
+    def loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        """Return the published loss of one step, of parts of the molecules that are drawn anew each time."""
+        return published(self._step(model, examples))
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, float]:
+        """Return the loss, and how well one atom is added with the rest given: the same parts each time.
+
+        Errors of the position are in Å, over the examples of which something is missing.
+        """
+        total, errors, right, pairs = 0.0, [], [], []
+        for index, batch in enumerate(batches):
+            step = self._step(model, batch, torch.Generator().manual_seed(index))
+            _, said, true = step
+            more, there = true.classes > 0, true.part.numbers > 0
+            total += float(published(step)) * len(batch)
+            errors.append((said.position - true.position)[more])
+            right.append(said.classes.argmax(1) == true.classes)
+            pairs.append(torch.stack([said.bonds > 0, true.bonds], 2)[there & more[:, None]])
+        off, (said_bond, bond) = torch.cat(errors), torch.cat(pairs).unbind(1)
+        distance = off.norm(dim=1)
+        return {
+            "loss": total / sum(len(batch) for batch in batches),
+            "error_mean_angstrom": float(distance.mean()),
+            **{f"error_{share}_percent_angstrom": _quantile(distance, share / 100) for share in SHARES},
+            **{f"error_{axis}_angstrom": float(off[:, k].abs().mean()) for k, axis in enumerate("xyz")},
+            "class_accuracy": float(torch.cat(right).float().mean()),
+            "bond_recall": float(said_bond[bond].float().mean()),
+            "bond_precision": float(bond[said_bond].float().mean()),
+            "no_bond_rate": float((~said_bond[~bond]).float().mean()),
+        }
+
+    @torch.no_grad()
+    def picture(self, model: nn.Module, examples: Examples, path: Path) -> None:
+        """Draw four validation scans: the near image and that of the part, the part's atoms, the next, and the said."""
+        from matplotlib.figure import Figure
+
+        examples = examples[:4]
+        simulated, said, true = self._step(model, examples, torch.Generator().manual_seed(0))
+        x, y = (axis.cpu() for axis in _centred(examples))
+        figure = Figure(figsize=(7, 3.3 * len(examples)), layout="constrained")
+        axes = figure.subplots(len(examples), 2, squeeze=False)
+        for i, row in enumerate(axes):
+            there = true.part.positions[i][true.part.numbers[i] > 0].cpu()
+            following = (
+                (int(true.classes[i]), true.position[i], "o", "tab:green"),
+                (int(said.classes[i].argmax()), said.position[i], "x", "tab:red"),
+            )
+            names = [("stop", *ELEMENTS)[index] for index, *_ in following]
+            for axis, df in zip(row, (examples.df[i], simulated[i]), strict=True):
+                extent = (float(x[i, 0]), float(x[i, -1]), float(y[i, 0]), float(y[i, -1]))
+                axis.imshow(df[..., -1].cpu().numpy().T, origin="lower", cmap="gray", extent=extent)
+                axis.plot(there[:, 0], there[:, 1], "o", color="tab:blue", markersize=4)
+                for _, atom, marker, color in (one for one in following if one[0]):  # stop has no place
+                    axis.plot(float(atom[0]), float(atom[1]), marker, color=color, fillstyle="none", markersize=9)
+                axis.set(xlim=extent[:2], ylim=extent[2:])
+                axis.set_axis_off()
+            row[0].set_title(f"scan: next is {names[0]} (circle)", fontsize=8)
+            row[1].set_title(f"what is there: said {names[1]} (cross)", fontsize=8)
+        figure.savefig(path, dpi=60)
+
+    def metadata(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, str]:
+        """Return what the weights file says of itself."""
+        config = json.dumps(asdict(cast(Resimulate, model).config))
+        return {"method": NAME, "architecture": "resimulate", "version": __version__, "config": config}
+
+    def _step(self, model: nn.Module, examples: Examples, generator: torch.Generator | None = None) -> Step:
+        true = taken_apart(examples, self.recipe.ordering, generator)
+        x, y = _centred(examples)
+        lowest, options = examples.z[:, -1], self.recipe.simulation
+        lowest = lowest.where(lowest.isfinite(), nominal_height(options))
+        simulated = simulate(true.part, x, y, lowest, options, self.simulator)
+        return Step(simulated, model(normalised(examples.df), simulated, true.part, x, y), true)
+
+
+def taken_apart(
+    examples: Examples, ordering: Literal["random", "y", "z"], generator: torch.Generator | None = None
+) -> Next:
+    """Return parts of the molecules of examples, any number of their visible atoms, and which atom comes next.
+
+    Args:
+        examples: B of them.
+        ordering: the order in which atoms come: any, or from the highest in y or in z.
+        generator: one of the CPU, whatever the examples' device; None stands for torch's own.
+    """
+    numbers, (x, y) = examples.numbers, _centred(examples)
+    device = numbers.device
+    middle = torch.stack([examples.x[:, [0, -1]].mean(1), examples.y[:, [0, -1]].mean(1)], 1)
+    positions = torch.cat([examples.positions[..., :2] - middle[:, None], examples.positions[..., 2:]], 2)
+    beyond = positions[..., :2].abs() > torch.stack([x[:, -1], y[:, -1]], 1)[:, None]
+    elements = (numbers[..., None] == torch.tensor(NUMBERS, device=device)).float()
+    visible = (elements.sum(2) > 0) & (positions[..., 2] >= Z_MIN) & ~beyond.any(2)
+    chance = torch.rand(numbers.shape, generator=generator).to(device)
+    key = {"random": chance, "y": positions[..., 1], "z": positions[..., 2]}[ordering]
+    order = key.where(visible, -torch.inf).argsort(1, descending=True)
+    count, row = visible.sum(1), torch.arange(len(numbers), device=device)
+    kept = (torch.rand(len(numbers), generator=generator).to(device) * (count + 1)).long()
+    following = order[row, kept.clamp_max(numbers.shape[1] - 1)]
+    order = order[:, : int(kept.max())]
+    there = torch.arange(order.shape[1], device=device) < kept[:, None]
+    bonds = orders_of(examples) > 0
+    part = Part(
+        numbers=numbers.gather(1, order) * there,
+        positions=positions[row[:, None], order] * there[..., None],
+        bonds=bonds[row[:, None, None], order[:, :, None], order[:, None]] & there[:, :, None] & there[:, None],
+    )
+    classes = (1 + elements[row, following].argmax(1)) * (kept < count)
+    return Next(part, classes, positions[row, following], bonds[row[:, None], following[:, None], order] & there)
+
+
+def published(step: Step) -> Tensor:
+    """Return the thesis' loss: d · position² (Å²) + 3 · class + 2 · bonds, d from 1 at the top to 1/2 at `Z_MIN`.
+
+    The position's mean is taken over the examples where an atom comes next, that of the bonds over its pairs.
+    """
+    _, said, true = step
+    more = true.classes > 0
+    depth_weight = 1 - true.position[:, 2] / (2 * Z_MIN)
+    position = depth_weight * (said.position - true.position).square().sum(1)
+    bonds = binary_cross_entropy_with_logits(said.bonds, true.bonds.to(said.bonds.dtype), reduction="none")
+    pairs = (true.part.numbers > 0) & more[:, None]
+    return _mean(position, more) + CLASS * cross_entropy(said.classes, true.classes) + BONDS * _mean(bonds, pairs)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Return the mean over some values; 0 where there are none."""
+    return (values * where).sum() / where.sum().clamp_min(1)
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return float(values.quantile(share)) if len(values) else float("nan")
+
+
+def _centred(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return the pixels' places from the window's centre (B, X) and (B, Y), Å."""
+    x, y = (axis - axis[:, [0, -1]].mean(1, keepdim=True) for axis in (examples.x, examples.y))
+    return x, y

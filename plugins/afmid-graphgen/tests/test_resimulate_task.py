@@ -1,0 +1,211 @@
+"""Molecules taken apart, and the forerunner trained in the small to put them together."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from afmid.data.examples import Examples
+from afmid.data.feed import open_feed
+from afmid.data.pack import concatenate
+from afmid.molecule import Molecule
+from afmid.plugins import installed
+from afmid_graphgen.graph import NUMBERS
+from afmid_graphgen.options import GraphgenRecipe
+from afmid_graphgen.resimulate import Z_MIN, Config, Prediction, Resimulate, nominal_height
+from afmid_graphgen.resimulate_task import CLASS, ResimulateTask, Step, published, taken_apart
+
+RECIPE = GraphgenRecipe(
+    architecture="resimulate", ordering="random", simulation={"pixels": 32, "size": 4.0}, batch=6, validation_scans=12,
+    augment=("flip", "normalise"), scenes={"amplitude": (0.5, 0.5)},
+)  # fmt: skip
+SMALL = Config(encoder=(2, 3, 4, 5), pixels=(4, 5, 6, 7))
+ORDERINGS = ("random", "y", "z")
+
+
+@pytest.fixture(scope="module")
+def feed():
+    """Scans of water, formaldehyde and chloromethane, roughly."""
+    bent = [[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]
+    water = Molecule([8, 1, 1], bent, [-0.8, 0.4, 0.4], [[0, 1], [0, 2]])
+    planar = [[0, 0, 0], [1.2, 0, 0], [-0.6, 0.9, 0], [-0.6, -0.9, 0]]
+    formaldehyde = Molecule([6, 8, 1, 1], planar, [0.4, -0.4, 0, 0], [[0, 1], [0, 2], [0, 3]])
+    chloride = Molecule([6, 17], [[0, 0, 0], [1.78, 0, 0]], [0.2, -0.2], [[0, 1]])
+    pack = concatenate([[water], [formaldehyde], [chloride], [water]], [""] * 4, ["train", "train", "val", "val"], {})
+    return open_feed(pack, RECIPE, ResimulateTask(RECIPE, "cpu").maps, "cpu", installed(()))
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ResimulateTask(RECIPE, "cpu")
+
+
+def examples(count=40, depths=(0.0, 0.1, 0.2, 0.3)):
+    """Return a chain of C, N, O and H along y many times, in a window whose centre is (10, −5) Å."""
+    positions = torch.tensor([[10.2, -6.5 + k, -depth] for k, depth in enumerate(depths)])
+    axis = (torch.arange(32) - 15.5) * 0.125
+    return Examples(
+        df=torch.zeros(count, 32, 32, 10),
+        maps=torch.zeros(count, 0, 32, 32),
+        numbers=torch.tensor([6, 7, 8, 1]).expand(count, -1),
+        positions=positions.expand(count, -1, -1),
+        charges=torch.zeros(count, 4),
+        bonds=torch.tensor([[0, 1], [1, 2], [2, 3], [0, 0]]).expand(count, -1, -1),
+        orders=torch.tensor([1.0, 2.0, 1.0, 0.0]).expand(count, -1),
+        x=(axis + 10.0).expand(count, -1),
+        y=(axis - 5.0).expand(count, -1),
+        z=(3.0 + 0.1 * torch.arange(10).flip(0)).expand(count, -1),
+        tilt=torch.zeros(count, 2),
+    )
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+def test_where_everything_is_there_the_target_is_stop(ordering):
+    true = taken_apart(examples(), ordering, seeded())
+    sizes = (true.part.numbers > 0).sum(1)
+    assert set(sizes.tolist()) == {0, 1, 2, 3, 4}
+    assert torch.equal(true.classes == 0, sizes == 4)
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS)
+def test_the_part_and_the_next_atom_are_of_the_molecule_with_its_bonds(ordering):
+    chain, centre = [6, 7, 8, 1], torch.tensor([10.0, -5.0, 0.0])
+    given = examples()
+    true = taken_apart(given, ordering, seeded())
+    for b, row in enumerate(true.part.numbers.tolist()):
+        there = [chain.index(number) for number in row if number]
+        torch.testing.assert_close(true.part.positions[b, : len(there)], given.positions[b, there] - centre)
+        expected = torch.tensor([[abs(i - j) == 1 for j in there] for i in there]).view(len(there), len(there))
+        assert torch.equal(true.part.bonds[b, : len(there), : len(there)], expected)
+        if true.classes[b]:
+            following = chain.index(NUMBERS[int(true.classes[b]) - 1])
+            assert following not in there
+            torch.testing.assert_close(true.position[b], given.positions[b, following] - centre)
+            assert true.bonds[b, : len(there)].tolist() == [abs(following - j) == 1 for j in there]
+        filled = slice(len(there), None)
+        assert not true.part.positions[b, filled].any()
+        assert not true.part.bonds[b, filled].any()
+        assert not true.bonds[b, filled].any()
+
+
+@pytest.mark.parametrize(("ordering", "axis"), [("y", 1), ("z", 2)])
+def test_an_ordering_adds_the_highest_first(ordering, axis):
+    true = taken_apart(examples(), ordering, seeded())
+    for numbers, positions, position in zip(true.part.numbers, true.part.positions, true.position, strict=True):
+        assert (positions[numbers > 0, axis] >= position[axis]).all()
+
+
+def test_at_random_any_atom_comes_next():
+    true = taken_apart(examples(), "random", seeded())
+    first = true.classes[(true.part.numbers == 0).all(1)]
+    assert len(first.unique()) > 2
+    assert not torch.equal(true.classes, taken_apart(examples(), "random", seeded(1)).classes)
+
+
+def test_what_is_hidden_or_out_of_the_window_is_never_asked_for():
+    given = examples(depths=(0.0, 0.1, -Z_MIN + 0.1, 0.2))
+    positions = given.positions.clone()
+    positions[:, 0, 0] += 3.0
+    true = taken_apart(replace(given, positions=positions), "random", seeded())
+    assert set(true.part.numbers.unique().tolist()) == {0, 7, 1}
+    assert set(true.classes.unique().tolist()) == {0, 1 + NUMBERS.index(7), 1 + NUMBERS.index(1)}
+
+
+def perfect(true):
+    """Return a prediction that is right and sure."""
+    classes = 100.0 * torch.nn.functional.one_hot(true.classes, 1 + len(NUMBERS))
+    return Prediction(classes, true.position, 200.0 * true.bonds - 100.0)
+
+
+def test_a_perfect_prediction_costs_nothing_and_an_error_of_the_position_half_as_much_at_the_lowest_atom():
+    true = taken_apart(examples(depths=(0.0, -Z_MIN, -Z_MIN, -Z_MIN)), "z", seeded())
+    said, more = perfect(true), true.classes > 0
+    none = torch.zeros(len(more), 32, 32, 10)
+    assert published(Step(none, said, true)) == pytest.approx(0, abs=1e-6)
+    wrong = said._replace(position=said.position + torch.tensor([0.0, 2.0, 0.0]))
+    weights = torch.where(true.position[more, 2] == 0, 1.0, 0.5)
+    assert published(Step(none, wrong, true)) == pytest.approx(4 * float(weights.mean()), rel=1e-5)
+
+
+def test_where_everything_is_there_only_the_class_is_learnt():
+    true = taken_apart(examples(1), "random", seeded())
+    done = true._replace(classes=torch.zeros(1, dtype=torch.int64))
+    said = Prediction(torch.zeros(1, 1 + len(NUMBERS)), true.position + 1, torch.ones(true.bonds.shape))
+    loss = published(Step(torch.zeros(1, 32, 32, 10), said, done))
+    assert loss == pytest.approx(CLASS * math.log(1 + len(NUMBERS)), rel=1e-5)
+
+
+def test_thirty_steps_lower_the_loss(task, feed):
+    torch.manual_seed(0)
+    model, batch = Resimulate(SMALL), feed.batch(0)
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    before = task.validate(model, [batch])["loss"]
+    for _ in range(30):
+        optimizer.zero_grad()
+        task.loss(model, batch).backward()
+        optimizer.step()
+    assert task.validate(model, [batch])["loss"] < 0.8 * before
+
+
+def test_it_learns_in_bfloat16(task, feed):
+    model = Resimulate(SMALL)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = task.loss(model, feed.batch(0))
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_validation_draws_the_same_parts_each_time_and_its_figures_are_those_of_one_step(task, feed):
+    batches = feed.validation()
+    figures = task.validate(task.model, batches)
+    assert figures == task.validate(task.model, batches)
+    assert all(math.isfinite(value) for name, value in figures.items() if name != "bond_precision")
+    errors = [figures[f"error_{share}_percent_angstrom"] for share in (50, 90, 95)]
+    assert errors == sorted(errors)
+    assert max(figures[f"error_{axis}_angstrom"] for axis in "xyz") <= figures["error_mean_angstrom"]
+    assert all(0 <= figures[name] <= 1 for name in ("class_accuracy", "bond_recall", "no_bond_rate"))
+
+
+def test_validation_says_so_where_nothing_is_missing(task):
+    nothing = examples(3, depths=(2.0,) * 4)
+    figures = task.validate(task.model, [nothing])
+    assert math.isfinite(figures["loss"])
+    assert math.isnan(figures["error_50_percent_angstrom"])
+
+
+def test_the_height_is_the_scans_own_where_it_is_known(task):
+    given = replace(examples(8), df=torch.randn(8, 32, 32, 10, generator=seeded()))
+    known, unknown = given.z, torch.full_like(given.z, torch.nan)
+    nominal = known - known[:, -1:] + nominal_height(RECIPE.simulation)
+    losses = [task.validate(task.model, [replace(given, z=z)])["loss"] for z in (known + 0.5, nominal, unknown)]
+    assert losses[1] == pytest.approx(losses[2], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-6)
+
+
+def test_it_predicts_no_maps(task):
+    assert task.maps(examples(2)).shape == (2, 0, 32, 32)
+
+
+def test_the_picture_is_drawn(task, feed, tmp_path):
+    task.picture(task.model, feed.validation()[0], tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_metadata_make_the_network_again(task):
+    told = task.metadata(task.model, [])
+    assert (told["method"], told["architecture"]) == ("graphgen", "resimulate")
+    Resimulate(Config.from_json(told["config"])).load_state_dict(task.model.state_dict())
+
+
+def test_the_seed_of_the_recipe_makes_the_weights():
+    first, again, other = (
+        next(ResimulateTask(RECIPE.model_copy(update={"seed": seed}), "cpu").model.parameters()) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
