@@ -153,6 +153,8 @@ def train(
     if best.exists() and rank == 0 and not stopped:
         note(f"the best weights so far are those of step {_step(best, method)}")
         typer.echo(best)
+    elif rank == 0 and not stopped:
+        note("no weights were kept, since no validation had a loss: too little was found yet; train longer")
     raise typer.Exit(INTERRUPTED if stopped else 0)
 
 

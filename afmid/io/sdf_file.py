@@ -68,12 +68,15 @@ def drawn_smiles(text: str) -> str:
 
 
 def to_text(molecule: Molecule) -> str:
-    """Return `molecule` as an sdf file with one molecule, its charges among the data."""
+    """Return `molecule` as an sdf file with one molecule, its charges among the data.
+
+    Where its SMILES has more hydrogens than there are atoms of, the file leaves them to be understood.
+    """
     from rdkit import Chem, rdBase
 
     from afmid.chem.bonds import sanitised, to_rdkit
 
-    valid = sanitised(molecule)
+    valid = _without_hydrogens(molecule) or sanitised(molecule)
     if valid is not None:
         Chem.AssignStereochemistryFrom3D(valid)
     mol = to_rdkit(molecule) if valid is None else valid
@@ -86,6 +89,24 @@ def to_text(molecule: Molecule) -> str:
         writer.SetKekulize(valid is not None)  # else aromatic bonds stay what they are
         writer.write(mol)
     return stream.getvalue()
+
+
+def _without_hydrogens(molecule: Molecule) -> Any | None:
+    """Return an RDKit molecule whose open valences are hydrogens that are understood; None where none are meant."""
+    from rdkit import Chem, rdBase
+
+    from afmid.chem.bonds import to_rdkit
+
+    with rdBase.BlockLogs():
+        whole = Chem.MolFromSmiles(molecule.smiles) if molecule.smiles else None
+        if whole is None or Chem.AddHs(whole).GetNumAtoms() <= len(molecule):
+            return None
+        mol = to_rdkit(molecule)
+        for atom in mol.GetAtoms():
+            atom.SetNoImplicit(atom.GetAtomicNum() == 1)
+            if atom.GetFormalCharge() and not any(other.GetFormalCharge() for other in atom.GetNeighbors()):
+                atom.SetFormalCharge(0)  # which stood for an open valence
+        return None if Chem.SanitizeMol(mol, catchErrors=True) else mol
 
 
 def _parsed(text: str) -> tuple[Any, bool]:

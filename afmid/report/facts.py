@@ -14,6 +14,7 @@ UNITS = {  # the end of a key: what it says
     "ev_per_angstrom": "eV/Å", "ev_per_angstrom2": "eV/Å²", "hz_per_angstrom": "Hz/Å",
 }  # fmt: skip
 MOST = 100  # values of a record
+MOST_RECORDS = 10  # in a list; of longer ones, such as a record of each atom, their number is told
 DEEPEST = 4
 
 
@@ -96,6 +97,8 @@ def _collect(found: list[Fact], name: str, value: Any, depth: int) -> None:
     elif isinstance(value, Mapping) and value and depth:
         for key, inner in value.items():
             _collect(found, f"{name} · {key}" if name else str(key), inner, depth - 1)
+    elif isinstance(value, Sequence) and len(value) > MOST_RECORDS and isinstance(value[0], Mapping):
+        found.append(Fact(_spaced(name), f"{len(value)} records, in result.json"))
     elif isinstance(value, Sequence) and not isinstance(value, str) and any(map(_nested, value)) and depth:
         for place, inner in enumerate(value, 1):
             _collect(found, f"{name} {place}", inner, depth - 1)

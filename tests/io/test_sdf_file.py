@@ -1,3 +1,4 @@
+import io
 import logging
 
 import numpy as np
@@ -149,3 +150,20 @@ def test_a_title_may_hold_what_other_programs_take_for_the_end_of_a_line():
     drawing = Chem.MolFromSmiles("CCO")
     AllChem.Compute2DCoords(drawing)
     assert drawn_smiles("two\u2028lines" + Chem.MolToMolBlock(drawing)) == "CCO"
+
+
+@pytest.mark.parametrize("smiles", ["Cc1ccc(N)cc1", "O", "C=CC#N", "CC[N+](=O)[O-]"])
+def test_hydrogens_that_only_the_smiles_has_are_understood(smiles):
+    whole = embed(smiles)
+    hydrogen = int(np.flatnonzero(whole.numbers == 1)[0])
+    keep = np.arange(len(whole)) != hydrogen
+    bonds = (whole.bonds != hydrogen).all(1)
+    rank = np.cumsum(keep) - 1
+    part = Molecule(
+        whole.numbers[keep], whole.positions[keep], bonds=rank[whole.bonds[bonds]], orders=whole.orders[bonds],
+        smiles=whole.smiles,
+    )  # fmt: skip
+    text = to_text(part)
+    assert count(text) == len(part)
+    read = next(Chem.ForwardSDMolSupplier(io.BytesIO(text.encode())))
+    assert inchikey(Chem.MolToSmiles(read)) == inchikey(smiles)

@@ -51,3 +51,8 @@ def test_numbers_and_lists_without_measure_are_cut_short():
         deep = [deep]
     assert plain(deep) == "…"
     assert facts({"deep": deep})[0].value == "…"
+
+
+def test_of_a_long_list_of_records_the_number_is_told():
+    assert facts({"elements": [{"C": 0.9}] * 40}) == [Fact("elements", "40 records, in result.json")]
+    assert facts({"hidden": [{"atom_index": 3}]}) == [Fact("hidden 1 · atom index", "3")]

@@ -71,7 +71,8 @@ class GraphgenMethod:
                 "options": options.model_dump(),
                 "notes": [*stack.notes, *notes, *_completed(decoded)],
                 "completed_hydrogens": [
-                    {"atom": int(i), "count": int(decoded.hydrogens[i])} for i in np.flatnonzero(decoded.hydrogens)
+                    {"atom_index": index, "count": count}
+                    for index, count in enumerate(decoded.hydrogens.tolist()) if count
                 ],
                 "elements": _likely(decoded.graph.elements, ELEMENTS),
                 "classes": _likely(decoded.graph.classes, map(",".join, CLASSES)),
