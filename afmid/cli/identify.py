@@ -23,6 +23,7 @@ from afmid.cli.options import (
 from afmid.cli.output import STANDARD, check_file, is_folder, note, print_preview, print_table, with_folder
 from afmid.cli.stages import Candidates, Refine, Top
 from afmid.errors import DataError, UsageError
+from afmid.text import line
 
 if TYPE_CHECKING:
     from afmid.identification import Identification
@@ -250,6 +251,9 @@ def _summary(answer: "Identification") -> Iterator[tuple[str, str]]:
         yield f"map {name}", f"{low:g} to {high:g}{unit}"
     if answer.fit is not None:
         yield "fit", f"{answer.fit:.3f} (correlation of the answer, simulated again, with the scan)"
+    notes = answer.meta.get("notes")
+    for text in notes if isinstance(notes, list) else ():
+        yield "note", line(str(text))
     if "refinement" in answer.meta:
         yield "refined", "; ".join(_refinement(answer.meta["refinement"]))
 

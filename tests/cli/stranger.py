@@ -37,8 +37,9 @@ class Brightest:
         i, j = np.unravel_index(image.argmax(), image.shape)
         atom = Atom(options.element, float(scan.x[i]), float(scan.y[j]), 0.0, options.confidence)
         return Identification(
-            self.name, "1.0", scan.x, scan.y, source=scan.source, atoms=(atom,), maps={"nearest": Map(image, "Hz")}
-        )
+            self.name, "1.0", scan.x, scan.y, source=scan.source, atoms=(atom,), maps={"nearest": Map(image, "Hz")},
+            meta={"notes": ["one image of\nseveral was used"]},
+        )  # fmt: skip
 
 
 class Silent:

@@ -43,6 +43,11 @@ def test_json_is_one_line_for_each_scan_with_units_in_the_keys(afmid, stranger, 
     assert done.stderr == b"afmid: method: brightest\n"
 
 
+def test_what_the_method_notes_is_told_each_in_a_line(afmid, stranger, scan: Path) -> None:
+    done = afmid("identify", scan, "--method", "brightest", **stranger)
+    assert "note         one image of several was used" in done.stdout.decode().splitlines()
+
+
 def test_a_preview_goes_to_people_and_not_among_the_data(afmid, stranger, scan: Path) -> None:
     words = afmid("identify", scan, "-m", "brightest", "--preview", *CPU, **stranger).stdout.decode().splitlines()
     (heads,) = [number for number, line in enumerate(words) if line.split() == ["scan", "atoms"]]

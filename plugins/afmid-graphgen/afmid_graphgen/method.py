@@ -69,7 +69,7 @@ class GraphgenMethod:
             maps=maps,
             meta={
                 "options": options.model_dump(),
-                "notes": [*stack.notes, *notes, *_completed(decoded)],
+                "notes": [*stack.notes, *notes, *_told(decoded)],
                 "completed_hydrogens": [
                     {"atom_index": index, "count": count}
                     for index, count in enumerate(decoded.hydrogens.tolist()) if count
@@ -103,12 +103,16 @@ def _likely(probabilities: NDArray[np.float64], names: Iterable[str]) -> list[di
     ]
 
 
-def _completed(decoded: Decoded) -> list[str]:
-    count = int(decoded.hydrogens.sum())
-    if not count or decoded.smiles is None:
-        return []
-    what, does = ("hydrogen", "completes") if count == 1 else ("hydrogens", "complete")
-    return [f"{count} {what} that the scan does not show {does} the molecule, in its SMILES alone"]
+def _told(decoded: Decoded) -> list[str]:
+    if decoded.smiles is None:
+        return ["the atoms and bonds found make no valid molecule"] if len(decoded.graph) else []
+    notes, count = [], int(decoded.hydrogens.sum())
+    if count:
+        what, does = ("hydrogen", "completes") if count == 1 else ("hydrogens", "complete")
+        notes.append(f"{count} {what} that the scan does not show {does} the molecule, in its SMILES alone")
+    if (pieces := decoded.smiles.count(".") + 1) > 1:
+        notes.append(f"the atoms found make {pieces} separate pieces")
+    return notes
 
 
 def load(weights: Path | None, device: str) -> GraphgenMethod:

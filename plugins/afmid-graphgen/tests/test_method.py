@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from afmid import DataError, Identifier, Scan
+from afmid import DataError, Identifier, Molecule, Scan
 from afmid.errors import WeightsError
 from afmid.io import read_molecule
 from afmid.networks.peaks import peak_image
@@ -138,6 +138,18 @@ def test_hydrogens_that_are_not_seen_are_completed_and_said_to_be():
     assert any(note.startswith(f"{count} hydrogen") for note in answer.meta["notes"])
     assert inchikey(answer.smiles) == inchikey(molecule.smiles)
     assert len(answer.atoms) + count == len(molecule)
+
+
+def test_pieces_without_a_bond_between_them_are_told():
+    molecule = known("c1ccncc1")
+    apart = replace(molecule, positions=molecule.positions + np.array([4.0, 0, 0]))
+    both = Molecule(
+        np.tile(molecule.numbers, 2), np.concatenate([molecule.positions - np.array([4.0, 0, 0]), apart.positions]),
+        bonds=np.concatenate([molecule.bonds, molecule.bonds + len(molecule)]), orders=np.tile(molecule.orders, 2),
+    )  # fmt: skip
+    answer = answered(both)
+    assert answer.smiles == "c1ccncc1.c1ccncc1"
+    assert "the atoms found make 2 separate pieces" in answer.meta["notes"]
 
 
 def test_the_answer_says_where_it_comes_from(weights):
