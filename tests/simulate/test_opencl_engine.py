@@ -33,7 +33,7 @@ def test_pixels_side_by_side_give_what_pixels_alone_give(engine, bent, lanes, mo
 def test_a_scan_in_several_launches_is_the_same_scan(engine, bent, monkeypatch):
     scenes = [Scene(bent, Tip(), X, Y, Z)] * 2
     whole, told = engine.images(scenes), []
-    monkeypatch.setattr("afmid.simulate.opencl_kernels.LAUNCH", 10**4)
+    monkeypatch.setattr("afmid.simulate.opencl_kernels.LAUNCH", 10**3)
     parts = engine.images(scenes, progress=told.append)
     assert len(told) > 3
     assert sum(told) == 2 * len(X) * len(Y)
