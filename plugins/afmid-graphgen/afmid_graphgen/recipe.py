@@ -21,7 +21,7 @@ from afmid.networks.unet import UNet
 from afmid.offers import Task
 from afmid.weights import read_safetensors
 from afmid_graphgen import NAME, __version__
-from afmid_graphgen.graph import CLASS_OF, N_P, NUMBERS, ORDERS
+from afmid_graphgen.graph import CLASS_OF, MOST_MISSING, N_P, NUMBERS, ORDERS
 from afmid_graphgen.model import SIZE, SPREAD, Answers, GraphNet, Pairs, pairs_of
 from afmid_graphgen.options import GraphgenRecipe
 from afmid_graphgen.parallel import settle
@@ -30,8 +30,11 @@ from afmid_graphgen.targets import Truth, truth_of
 DESCRIPTOR = "descriptor"  # whose weights the U-Net may begin with
 GIVEN = 0.25  # share of training scans whose atoms are found in the true image, so that the rest learns from the start
 SMALLEST = 1e-4  # squared error of the image, in units of `SIZE`, below which it gains no more weight
-PARTS = ("image", "exists", "elements", "missing", "places", "bonds")  # of the loss
 ELEMENTS, MISSING, PLACES, SIGMA, BONDS = 2.0, 0.3, 1.0, 0.1, 2.0  # weights of their losses
+GUESSED = {  # the parts of the loss, and what they count where nothing is found: what a mere guess costs, or nearly so
+    "image": math.nan, "exists": math.log(2), "elements": ELEMENTS * math.log(len(NUMBERS)),
+    "missing": MISSING * math.log(MOST_MISSING + 1), "places": 3 * PLACES, "bonds": BONDS * math.log(len(ORDERS)),
+}  # fmt: skip
 
 
 class Said(NamedTuple):
@@ -76,7 +79,7 @@ class ParallelTask:
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, float]:
         """Return the losses, and of the atoms that are there with 0.5 or more: how many, and what of them is right."""
-        sums = dict.fromkeys(PARTS, 0.0)
+        sums = dict.fromkeys(GUESSED, 0.0)
         scans: Counter[str] = Counter()
         counts: Counter[str] = Counter()
         for batch in batches:
@@ -85,7 +88,7 @@ class ParallelTask:
                 sums[name] += float(value) * len(batch)
                 scans[name] += len(batch)
             counts.update(_counts(said, batch))
-        parts = {f"loss_{name}": sums[name] / scans[name] if scans[name] else math.nan for name in PARTS}
+        parts = {f"loss_{name}": sums[name] / scans[name] if scans[name] else guess for name, guess in GUESSED.items()}
 
         def share(part: str, whole: str) -> float:
             return counts[part] / counts[whole] if counts[whole] else math.nan
@@ -226,7 +229,7 @@ def _true_graph(examples: Examples, i: int) -> tuple[NDArray[Any], ...]:
 
 
 def losses(said: Said, examples: Examples) -> dict[str, Tensor]:
-    """Return the losses by what they are of, those of `PARTS` that there is something to learn from."""
+    """Return the losses by what they are of, those of `GUESSED` that there is something to learn from."""
     image, answers, truth, found, _, pairs = said
     squared = ((image - examples.maps[:, 0]) / SIZE).square().mean()
     parts, known = {"image": (squared + SMALLEST).log()}, truth.exists
