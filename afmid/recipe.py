@@ -1,6 +1,6 @@
 """The numbers that every training run depends on."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -44,7 +44,13 @@ def augmentations(*words: str) -> tuple[Step, ...]:
 
 
 class Recipe(BaseModel, extra="forbid", frozen=True):
-    """What every training run depends on; a method's recipe adds its own."""
+    """What every training run depends on; a method's recipe adds its own.
+
+    Attributes:
+        files: fields that name files, whose folders are kept out of what weights say of themselves.
+    """
+
+    files: ClassVar[tuple[str, ...]] = ("start",)
 
     seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of weights, scans and noise")
     start: str = Field("", description="weights file of the method to begin with; at random where empty")

@@ -252,7 +252,8 @@ class _Run:
                 log.info("no pictures of the training are drawn: %s", error)
 
     def _keep(self, model: nn.Module, batches: "Sequence[Examples]") -> None:
-        recipe = self.recipe.model_copy(update={"start": Path(self.recipe.start).name})  # its folder is nobody's matter
+        names = {field: Path(getattr(self.recipe, field)).name for field in self.recipe.files}
+        recipe = self.recipe.model_copy(update=names)  # their folders are nobody's matter
         record = {"step": str(self.step), "recipe": recipe.model_dump_json(), "data_sha256": self.data}
         made_by = {"afmid": __version__, "torch": str(torch.__version__)}
         metadata = {**self.task.metadata(model, batches), **record, **made_by}

@@ -19,6 +19,7 @@ class GraphgenRecipe(StackRecipe):
     """Every number a training run of a graphgen network depends on."""
 
     defaults = DEFAULTS
+    files = ("start", "unet")
 
     architecture: Literal["parallel", "paper", "resimulate"] = Field(
         "parallel",

@@ -104,7 +104,8 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
         said.append(answers._replace(shift=shift, log_variance=answers.log_variance[:, across]))
     mean = Answers(*(torch.stack(parts).mean(0).cpu() for parts in zip(*said, strict=True)))
     within = torch.stack([answers.log_variance.exp() for answers in said]).mean(0)
-    between = torch.stack([answers.shift for answers in said]).var(0, correction=0)  # how the looks differ
+    shifts = torch.stack([answers.shift for answers in said])
+    between = (shifts - shifts.mean(0)).square().mean(0)  # how the looks differ
     mean = mean._replace(log_variance=(within + between).log().cpu())
     return View(image.cpu(), places.cpu(), mean, Pairs(*(part.cpu() for part in pairs)))
 

@@ -12,7 +12,7 @@ from afmid.data.pack import concatenate
 from afmid.errors import UsageError, WeightsError
 from afmid.plugins import installed, parse_options
 from afmid.training import fit
-from afmid.weights import save_safetensors
+from afmid.weights import read_safetensors, save_safetensors
 from afmid_graphgen import recipe as recipes
 from afmid_graphgen.model import Config, GraphNet
 from afmid_graphgen.options import GraphgenRecipe
@@ -123,6 +123,14 @@ def test_the_network_begins_with_the_descriptors_unet_and_peaks(tmp_path, awake)
     save_safetensors(tensors, metadata, tmp_path / "n.safetensors")  # without the image
     with pytest.raises(WeightsError, match=r"does not fit the graphgen network: 'last\.weight'"):
         begin_with(network, tmp_path / "n.safetensors")
+
+
+def test_weights_tell_the_name_of_the_file_they_began_with_and_not_its_folder(task, pack, tmp_path):
+    recipe = RECIPE.model_copy(update={"unet": str(tmp_path / "secret" / "d.safetensors"), "steps": 1})
+    list(fit(task, feed_of(task, pack), recipe, tmp_path / "run"))
+    _, metadata = read_safetensors(tmp_path / "run" / "best.safetensors", "graphgen")
+    assert json.loads(metadata["recipe"])["unet"] == "d.safetensors"
+    assert "secret" not in str(metadata)
 
 
 @pytest.mark.parametrize(
