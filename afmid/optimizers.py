@@ -12,6 +12,7 @@ from afmid.recipe import Recipe
 BETA2 = 0.999  # of AdamW
 MOMENTUM = 0.95  # of Muon
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
+STEPS = 5
 
 
 class Muon(torch.optim.Optimizer):
@@ -45,16 +46,23 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor) -> Tensor:
     """Return about the nearest matrix whose singular values are one, by five Newton-Schulz steps (Jordan et al., 2024).
 
-    Their polynomial leaves the values between about 0.7 and 1.2, which is near enough.
+    Their polynomial leaves the values between about 0.7 and 1.2, which is near enough. Each step multiplies the matrix
+    by a polynomial in its product with its own transpose, so that the steps are taken on that small square and the
+    matrix, often much longer, is multiplied once.
     """
     a, b, c = NEWTON_SCHULZ
     flat = len(matrix) <= matrix.shape[1]
     x = matrix if flat else matrix.T
     x = x / x.norm().clamp_min(1e-7)
-    for _ in range(5):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x if flat else x.T
+    gram = x @ x.T
+    total = torch.eye(len(gram), dtype=x.dtype, device=x.device)
+    for _ in range(STEPS):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        total = factor @ total
+        gram = factor @ gram @ factor
+    nearest: Tensor = total @ x
+    return nearest if flat else nearest.T
 
 
 class Optimizers:

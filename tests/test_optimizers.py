@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from afmid.optimizers import Muon, Optimizers
+from afmid.optimizers import Muon, Optimizers, orthogonal
 from afmid.recipe import Recipe
 
 RECIPE = Recipe(optimizer="muon", learning_rate=0.01, matrix_rate=0.05, weight_decay=0.1)
@@ -83,6 +83,17 @@ def test_all_directions_of_a_matrix_are_learnt_at_one_pace():
     paces = torch.linalg.svdvals((layer.weight.detach() - before).view(4, -1))
     assert paces.max() < 1.5
     assert paces[:3].min() > 0.3  # Newton and Schulz's iteration is broken off early
+
+
+@pytest.mark.parametrize("shape", [(20, 90), (90, 20), (20, 20)])
+def test_the_steps_on_the_small_square_are_newton_and_schulzs(shape):
+    left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    matrix = left * torch.logspace(0, -5, 20) @ right
+    values = torch.logspace(0, -5, 20, dtype=torch.float64)
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    torch.testing.assert_close(orthogonal(matrix), left * values.float() @ right, atol=1e-3, rtol=0)
 
 
 def test_muon_moves_what_has_two_axes_or_more_and_adamw_the_rest():

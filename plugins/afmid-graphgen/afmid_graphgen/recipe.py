@@ -30,7 +30,7 @@ from afmid_graphgen.targets import Truth, truth_of
 DESCRIPTOR = "descriptor"  # whose weights the U-Net may begin with
 GIVEN = 0.25  # share of training scans whose atoms are found in the true image, so that the rest learns from the start
 SMALLEST = 1e-4  # squared error of the image, in units of `SIZE`, below which it gains no more weight
-ELEMENTS, MISSING, PLACES, SIGMA, BONDS = 2.0, 0.3, 1.0, 0.1, 2.0  # weights of their losses
+ELEMENTS, MISSING, PLACES, SIGMA, BONDS = 4.0, 0.3, 1.0, 0.1, 2.0  # weights of their losses
 GUESSED = {  # the parts of the loss, and what they count where nothing is found: what a mere guess costs, or nearly so
     "image": math.nan, "exists": math.log(2), "elements": ELEMENTS * math.log(len(NUMBERS)),
     "missing": MISSING * math.log(MOST_MISSING + 1), "places": 3 * PLACES, "bonds": BONDS * math.log(len(ORDERS)),
