@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from afmid.networks.symmetry import SYMMETRIES
+from afmid_graphgen import parallel
 from afmid_graphgen.graph import ELEMENTS, ORDERS
 from afmid_graphgen.model import Config, GraphNet
 from afmid_graphgen.parallel import Temperatures, graph_of, view
@@ -36,6 +37,17 @@ def test_a_turned_scan_gives_the_turned_answer(model, symmetry):
     torch.testing.assert_close(shift, other.answers.shift, rtol=1e-4, atol=1e-5)
     across = [1, 0, 2] if symmetry.turns % 2 else [0, 1, 2]
     torch.testing.assert_close(one.answers.log_variance[:, across], other.answers.log_variance, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("places", [PLACES, PLACES[:0]])
+def test_looks_taken_together_are_those_taken_one_by_one(model, places, monkeypatch):
+    together = view(model, stack(), places=places)
+    monkeypatch.setattr(parallel, "AT_ONCE", 1)
+    alone = view(model, stack(), places=places)
+    torch.testing.assert_close(together.image, alone.image)
+    assert len(alone.answers.exists) == len(places)
+    for one, other in zip(together.answers, alone.answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_without_averaging_one_look_is_taken(model):
