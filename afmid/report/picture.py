@@ -45,6 +45,12 @@ COLOURS = {  # the customary ones, a little darker where they would be lost on g
     "H": "#ffffff", "C": "#202020", "N": "#3050f8", "O": "#ff0d0d", "F": "#5fc53b", "Si": "#e0a060",
     "P": "#ff8000", "S": "#f5e020", "Cl": "#1fc01f", "Br": "#a62929", "I": "#940094",
 }  # fmt: skip
+STROKES = {  # of a bond of an order: how far beside it a line lies, Å, and its style
+    1.0: ((0.0, "solid"),),
+    1.5: ((0.09, "solid"), (-0.09, "dotted")),
+    2.0: ((0.09, "solid"), (-0.09, "solid")),
+    3.0: ((0.16, "solid"), (0.0, "solid"), (-0.16, "solid")),
+}
 DARK = ("C", "N", "Br", "I")  # of these colours: rimmed in white, the others in black
 
 
@@ -295,9 +301,10 @@ def _paint_atoms(axes: "Axes", scan: Scan, answer: Identification) -> "AxesImage
     from matplotlib.transforms import ScaledTranslation
 
     image = _paint_image(axes, scan, -1)
-    ends = [[(answer.atoms[end].x, answer.atoms[end].y) for end in (bond.a, bond.b)] for bond in answer.bonds]
-    colours = [to_rgba(FOUND, _opacity(bond.confidence)) for bond in answer.bonds]
-    axes.add_collection(LineCollection(ends, colors=colours, linewidths=1.5))
+    strokes = [(bond, *stroke) for bond in answer.bonds for stroke in STROKES.get(bond.order, STROKES[1.0])]
+    lines = [_beside(answer.atoms[bond.a], answer.atoms[bond.b], apart) for bond, apart, _ in strokes]
+    colours = [to_rgba(FOUND, _opacity(bond.confidence)) for bond, *_ in strokes]
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.5, linestyles=[s for *_, s in strokes]))
     _paint_rings(axes, answer.atoms)
     elements = sorted({atom.element for atom in answer.atoms if atom.element}, key=_order)
     signs = [_sign("o", _colour(element), _rim(element), element) for element in elements]
@@ -312,6 +319,14 @@ def _paint_atoms(axes: "Axes", scan: Scan, answer: Identification) -> "AxesImage
         fontsize=7.5, handletextpad=0, columnspacing=0.8, borderaxespad=0, borderpad=0,
     )  # fmt: skip
     return image
+
+
+def _beside(a: Atom, b: Atom, apart: float) -> NDArray[np.float64]:
+    """Return the ends of a line between two atoms, moved to its left by `apart`, Å (2, 2)."""
+    ends = np.array([[a.x, a.y], [b.x, b.y]])
+    along = ends[1] - ends[0]
+    moved: NDArray[np.float64] = ends + apart * np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-9)
+    return moved
 
 
 def _paint_rings(axes: "Axes", atoms: Sequence[Atom]) -> None:
