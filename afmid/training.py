@@ -5,6 +5,7 @@ keeps a running average of its weights, validates, and leaves in the run's folde
 
     recipe.json         every number the run depends on, the data's hash included
     metrics.jsonl       a line per validation
+    curves.png          those figures over the steps
     pictures/           predictions on validation scans
     last.ckpt           where the same command goes on
     best.safetensors    the averaged weights that validated best
@@ -38,6 +39,7 @@ from afmid.io.atomic import atomic_path
 from afmid.offers import Task
 from afmid.optimizers import Optimizers
 from afmid.recipe import Recipe
+from afmid.report.curves import draw_curves
 from afmid.weights import save_safetensors
 
 if TYPE_CHECKING:
@@ -233,7 +235,6 @@ class _Run:
         with torch.inference_mode():
             validated = self.task.validate(model, batches)
             figures = {name: value for name, value in validated.items() if math.isfinite(value)}
-            self._picture(model, batches)
             if figures.get("loss", math.inf) < self.best:
                 self.best = figures["loss"]
                 self._keep(model, batches)
@@ -241,11 +242,15 @@ class _Run:
         row = {"step": self.step, "seconds": round(self._elapsed(), 1), **told, **figures}
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
+        with torch.inference_mode():
+            self._picture(model, batches)
         return figures
 
     def _picture(self, model: nn.Module, batches: "Sequence[Examples]") -> None:
         if self.draws:
             try:
+                lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+                draw_curves([json.loads(line) for line in lines], self.folder / "curves.png")
                 self.task.picture(model, batches[0], _picture_file(self.folder, self.step))
             except ImportError as error:
                 self.draws = False

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from afmid.training import Progress
 
 PACK = "pack.npz"
-OF_A_RUN = ("recipe.json", "metrics.jsonl", "last.ckpt", "best.safetensors", "events.out.tfevents.*", "pictures/*")
+OF_A_RUN = (
+    "recipe.json", "metrics.jsonl", "curves.png", "last.ckpt", "best.safetensors", "pictures/*",
+    "events.out.tfevents.*",
+)  # fmt: skip
 OF_THE_ENGINE = "engine."
 
 
@@ -97,8 +100,8 @@ def train(
     """Train a method on molecules, with scans simulated on the fly, or on stored scans.
 
     A run that was stopped goes on when the same command is given again. The best weights are in
-    FOLDER/best.safetensors, the figures in metrics.jsonl, predictions in pictures/. Options of the method: afmid
-    plugins METHOD. It runs under torchrun, too.
+    FOLDER/best.safetensors, the figures in metrics.jsonl and curves.png, predictions in pictures/. Options of the
+    method: afmid plugins METHOD. It runs under torchrun, too.
 
     \b
     afmid train METHOD --data molecules.csv.gz --limit 2000 --budget 30m
