@@ -37,6 +37,7 @@ benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/camphor.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/graphs.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/single_step.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/curves.py --page docs/reference/benchmarks.md
 ifdef ASD
 	$(BIN)/python tests/benchmarks/published.py $(ASD)/model_light.h5 $(ASD)/model_heavy.h5 --simulated 100 \
 		--page docs/reference/benchmarks.md

@@ -2,8 +2,9 @@
 
 All choices are made together, by a mixed-integer linear programme: each atom takes an element with its charge and
 valence, each pair of atoms a bond or none, and hydrogens that are not seen fill the valences up. Its cost is minus the
-logarithm of the probability. Atoms that no chain of possible bonds joins do not depend on each other: each connected
-part has a programme of its own.
+logarithm of the probability, that of an element several times: what a network says of bonds, of orders and of hidden
+neighbours comes from the same features, and would outvote what it says of the element itself. Atoms that no chain of
+possible bonds joins do not depend on each other: each connected part has a programme of its own.
 """
 
 import itertools
@@ -28,6 +29,7 @@ UNLIKELY = 0.01  # pairs whose bond is less likely have none
 MOST_BONDS = 8  # of an atom, the likeliest, are considered
 NEGLIGIBLE = 2e-3  # elements and orders less likely are left out
 FLOOR = 1e-6  # of probabilities: no choice costs more than −log of it
+EMPHASIS = 8.0  # weight of an element's cost; on sim-open elements and orders are right most often with 4 or more
 UNUSUAL = 1.0  # cost of a charge, or of more than the usual valence
 UNSEEN = 0.01  # cost of a hydrogen that is not seen: of molecules that are as likely, the one with fewest is taken
 TIME_LIMIT = 2.0  # s, for all parts together
@@ -184,7 +186,8 @@ def _likeliest(graph: Graph, deadline: float) -> Mol | None:
     """Return the molecule of least cost, sanitised; None where there is none, or none is found in time."""
     programme = _Programme()
     element_costs, order_costs, missing_costs = (
-        -np.log(np.maximum(p, FLOOR)) for p in (graph.elements, graph.bonds, graph.missing)
+        weight * -np.log(np.maximum(p, FLOOR))
+        for weight, p in ((EMPHASIS, graph.elements), (1.0, graph.bonds), (1.0, graph.missing))
     )
     states = [
         {s: programme.variable(costs[s.column] + s.cost) for s in STATES if likely[s.column] > NEGLIGIBLE}

@@ -110,6 +110,18 @@ def test_valences_alone_tell_how_many_hydrogens_are_not_seen(molecule):
     assert_array_equal(decoded.hydrogens, lost)
 
 
+def test_what_is_said_of_the_element_outweighs_what_its_neighbours_suggest():
+    graph, lost = without_hydrogens(embed("c1ccncc1"))
+    nitrogen = int(np.flatnonzero(graph.elements.argmax(1) == ELEMENTS.index("N"))[0])
+    elements, missing = graph.elements.copy(), graph.missing.copy()
+    elements[nitrogen] = 0.0
+    elements[nitrogen, [ELEMENTS.index("N"), ELEMENTS.index("C")]] = 0.7, 0.3
+    missing[nitrogen] = spread(1, MOST_MISSING + 1, 0.9)  # as of the CH that it is likelier to be by that alone
+    decoded = decode(replace(graph, elements=elements, missing=missing))
+    assert skeleton(decoded.smiles) == skeleton("c1ccncc1")
+    assert_array_equal(decoded.hydrogens, lost)
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(SMALL), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_whatever_the_noise_the_molecule_is_valid(molecule, amount, seed):
