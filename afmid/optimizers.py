@@ -50,19 +50,24 @@ def orthogonal(matrix: Tensor) -> Tensor:
     by a polynomial in its product with its own transpose, so that the steps are taken on that small square and the
     matrix, often much longer, is multiplied once.
     """
-    a, b, c = NEWTON_SCHULZ
     flat = len(matrix) <= matrix.shape[1]
     x = matrix if flat else matrix.T
     x = x / x.norm().clamp_min(1e-7)
     gram = x @ x.T
-    total = torch.eye(len(gram), dtype=x.dtype, device=x.device)
-    for _ in range(STEPS):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
-        total = factor @ total
+    total = factor = _polynomial(gram)
+    for _ in range(STEPS - 1):
         gram = factor @ gram @ factor
+        factor = _polynomial(gram)
+        total = factor @ total
     nearest: Tensor = total @ x
     return nearest if flat else nearest.T
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    a, b, c = NEWTON_SCHULZ
+    factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal().add_(a)
+    return factor
 
 
 class Optimizers:

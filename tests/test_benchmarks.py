@@ -109,3 +109,21 @@ def test_graphs_are_compared_and_asked_for_single_atoms(name, row):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert row in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("values", "goal", "low", "said"),
+    [
+        ((0.2, 0.4, 0.6, 0.7, 0.8, 0.9), 0.8, False, "met"),
+        ((0.2, 0.4, 0.6, 0.7, 0.8, 0.9), 1.0, False, "1e+04"),
+        ((0.9, 0.8, 0.7, 0.6, 0.5, 0.4), 0.8, False, "never"),
+        ((0.9, 0.8, 0.7, 0.6, 0.5, 0.4), 0.3, True, "1e+04"),
+        ((0.9, 0.8), 0.3, True, "never"),
+        ((0.9, 0.8), None, True, "–"),
+    ],
+)
+def test_a_learning_curve_tells_where_it_meets_a_goal(values, goal, low, said, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    curves = importlib.import_module("curves")
+    scans, values = np.exp(np.arange(len(values)) * 0.7 + 5), np.array(values)
+    assert curves.reached(scans, values, curves.fitted(scans, values), goal, low) == said

@@ -38,3 +38,4 @@ class Symmetry(NamedTuple):
 
 
 SYMMETRIES = tuple(Symmetry(turns, mirror) for turns in range(4) for mirror in (False, True))
+ALIKE = tuple(tuple(s for s in SYMMETRIES if s.turns % 2 == across) for across in (0, 1))  # that give scans one shape

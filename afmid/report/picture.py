@@ -184,13 +184,13 @@ def _write(path: Path, scan: Scan, title: str, about: Sequence[str], rows: Seque
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: a picture's name must end in {', '.join(SUFFIXES)}, not {path.suffix!r}")
     undated = {".png": None, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # the same picture, the same file
-    with _plain_style(), atomic_path(path) as temporary:
+    with plain_style(), atomic_path(path) as temporary:
         figure = _page(scan, title, about, rows)
         figure.savefig(temporary, format=suffix[1:], dpi=DPI, metadata=undated[suffix])
 
 
 @contextmanager
-def _plain_style() -> Iterator[None]:
+def plain_style() -> Iterator[None]:
     """Matplotlib's own settings, whatever the user's; and no warning for a letter that the font does not have."""
     import matplotlib
 
@@ -295,7 +295,10 @@ def _painting(picture: NDArray[np.uint8]) -> _Panel:
 
 
 def _paint_atoms(axes: "Axes", scan: Scan, answer: Identification) -> "AxesImage":
-    """Paint the nearest image with the atoms found as rings, their bonds, and the true atoms as crosses."""
+    """Paint the nearest image with the atoms found as rings, their bonds, and the true atoms as crosses.
+
+    A bond of an order that `STROKES` lacks is drawn as a single one.
+    """
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
     from matplotlib.transforms import ScaledTranslation

@@ -1,8 +1,9 @@
 """Whether graphgen's answer stays the same where the molecule lies elsewhere, for the molecules on which the published
 network failed (Oinonen et al., MRS Bull. 47, 895, 2022): 1-bromo-3,5-dichlorobenzene, a water cluster, PTCDA.
 
-Each is simulated once over a wide window, flat, under the default tip; a view is a part of that scan. Two graphs agree
-where atoms (within 0.35 Å), their elements and their bonds are the same.
+Each is simulated once over a wide window, flat, under the default tip; a view is a part of that scan, in which the
+molecule lies whole, with the dark rim around it, wherever it is. Two graphs agree where atoms (within 0.35 Å), their
+elements and their bonds are the same.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import ours
 import report
-from window import MOVED, PIXEL, SIZE, part
+from window import MOVED, PIXEL, part
 
 from afmid import Identification, Molecule, Scan
 from afmid.data.scenes import water_cluster
@@ -21,6 +22,7 @@ from afmid.io import read_molecule
 from afmid.simulate import SimulationOptions, load_engine, simulate
 
 WATERS = 7
+SIZE = 20  # Å: of a view; PTCDA is 14 Å long
 VIEWS = {"centred": 0, f"moved by {MOVED} Å": MOVED}
 
 

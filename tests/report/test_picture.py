@@ -146,6 +146,23 @@ def test_atoms_found_and_true_atoms_show_in_the_picture(tmp_path):
     assert count("cross", cyan) > count("none", cyan) + 20
 
 
+def test_the_order_of_a_bond_shows_in_the_picture(tmp_path):
+    given_scan, pictures = scan(), []
+    for order in (1, 1.5, 2, 3, 4):
+        path = tmp_path / f"{order}.png"
+        draw_identification(given_scan, answer(given_scan, bonds=(Bond(0, 1, order, 0.9),)), path)
+        pictures.append(path.read_bytes())
+    assert pictures[4] == pictures[0]  # an order that there is no sign of
+    assert len(set(pictures)) == 4
+
+
+def test_atoms_of_a_bond_at_one_place_can_be_drawn(tmp_path):
+    given_scan = scan()
+    atoms = (Atom("C", 0.0, 0.0, 0.0, 0.9), Atom("O", 0.0, 0.0, -0.1, 0.9))
+    draw_identification(given_scan, answer(given_scan, atoms=atoms, bonds=(Bond(0, 1, 2, 0.9),)), tmp_path / "a.png")
+    assert imread(tmp_path / "a.png").ndim == 3
+
+
 def test_a_sheet_names_each_scan_and_says_of_how_many(tmp_path):
     near = telling(scan())
     draw_sheet({"benzene": near, "x$y$<z>": near}, 9, tmp_path / "sheet.svg")

@@ -14,7 +14,7 @@ from afmid import Atom, DataError, Identification, Map, Molecule, Scan
 from afmid.molecule import Molecules
 from afmid.networks.file import fitting, read_network
 from afmid.networks.stack import Stack, padded, prepare, resample
-from afmid.networks.symmetry import SYMMETRIES, Symmetry
+from afmid.networks.symmetry import ALIKE, SYMMETRIES, Symmetry
 from afmid_descriptor import NAME, Options, __version__
 from afmid_descriptor.atoms import PEAKS, UNFITTED, find_peaks, with_sigma
 from afmid_descriptor.calibration import ONE, TWO, Calibration, read
@@ -103,8 +103,7 @@ class DescriptorMethod:
         `average` means over the eight turns and mirror images of the stack, and counts how they differ as uncertainty.
         A published network tells neither deviations nor tilt: those are zero.
         """
-        alike = [[s for s in SYMMETRIES if s.turns % 2 == odd] for odd in (0, 1)]  # of one shape
-        parts = [self._looked(stack, symmetries) for symmetries in (alike if average else [SYMMETRIES[:1]])]
+        parts = [self._looked(stack, symmetries) for symmetries in (ALIKE if average else [SYMMETRIES[:1]])]
         maps, variances, tilts = (torch.cat(columns).float().cpu() for columns in zip(*parts, strict=True))
         mean = maps.mean(0)
         spread = torch.tensor([self._calibration(stack).spread.get(name, 1.0) for name in self.model.names])

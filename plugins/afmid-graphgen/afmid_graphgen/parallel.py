@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from afmid.data.examples import Examples
 from afmid.networks.peaks import find_peaks
 from afmid.networks.stack import padded
-from afmid.networks.symmetry import SYMMETRIES, Symmetry
+from afmid.networks.symmetry import ALIKE, SYMMETRIES, Symmetry
 from afmid_graphgen.graph import ORDERS, Graph
 from afmid_graphgen.model import Answers, GraphNet, Pairs, pairs_of
 from afmid_graphgen.targets import truth_of
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 COLDEST, HOTTEST = 0.2, 5.0  # temperatures, and factors of deviations
 MOST = 1000  # peaks that are looked at, the highest
-AT_ONCE = 2**18  # pixels, of all looks that are taken together
+AT_ONCE = 2**18  # pixels of all looks that are taken together, for which features take about 0.5 GB
 
 
 class View(NamedTuple):
@@ -83,12 +83,12 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
     df = df.to(next(model.parameters()).device)
     size = df.new_tensor(df.shape[1:3])
     looks, images = [], []
-    for batch in _batches(SYMMETRIES if average else SYMMETRIES[:1], df.shape[1] * df.shape[2]):
-        turned = torch.cat([symmetry.turned(df) for symmetry in batch])
+    for alike in _batches(ALIKE if average else [SYMMETRIES[:1]], df.shape[1] * df.shape[2]):
+        turned = torch.cat([symmetry.turned(df) for symmetry in alike])
         features = model.features(padded(turned, model.stride))
         shown = model.image(features)[:, None, : turned.shape[1], : turned.shape[2]]
-        images += [symmetry.back(image) for symmetry, image in zip(batch, shown, strict=True)]
-        looks.append((batch, features, size.new_tensor(turned.shape[1:3])))
+        images += [symmetry.back(image) for symmetry, image in zip(alike, shown, strict=True)]
+        looks.append((alike, features, size.new_tensor(turned.shape[1:3])))
     image = torch.cat(images).mean(0)
     if places is None:
         peaks, heights = find_peaks(image[None], most=MOST)
@@ -96,15 +96,15 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
     places = places.to(size)
     pairs = pairs_of(places, torch.zeros(len(places), dtype=torch.long, device=size.device))
     said = []
-    for batch, features, turned_size in looks:
-        there = [symmetry.vector(places - (size - 1) / 2) + (turned_size - 1) / 2 for symmetry in batch]
-        look = torch.arange(len(batch), device=size.device)
+    for alike, features, turned_size in looks:
+        there = [symmetry.vector(places - (size - 1) / 2) + (turned_size - 1) / 2 for symmetry in alike]
+        look = torch.arange(len(alike), device=size.device)
         of_each = Pairs(
-            *((len(places) * look[:, None] + atom).flatten() for atom in pairs[:2]), pairs.distance.repeat(len(batch))
+            *((len(places) * look[:, None] + atom).flatten() for atom in pairs[:2]), pairs.distance.repeat(len(alike))
         )
         answers = model.answer(features, torch.cat(there), look.repeat_interleave(len(places)), of_each)
-        parts = zip(*(part.tensor_split(len(batch)) for part in answers), strict=True)
-        for symmetry, one in zip(batch, map(Answers._make, parts), strict=True):
+        parts = zip(*(part.tensor_split(len(alike)) for part in answers), strict=True)
+        for symmetry, one in zip(alike, map(Answers._make, parts), strict=True):
             shift = torch.cat([symmetry.vector_back(one.shift[:, :2]), one.shift[:, 2:]], 1)
             across = [1, 0, 2] if symmetry.turns % 2 else [0, 1, 2]
             said.append(one._replace(shift=shift, log_variance=one.log_variance[:, across]))
@@ -116,11 +116,10 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
     return View(image.cpu(), places.cpu(), mean, Pairs(*(part.cpu() for part in pairs)))
 
 
-def _batches(symmetries: Sequence[Symmetry], pixels: int) -> list[Sequence[Symmetry]]:
-    """Return which looks at an image of so many pixels are taken together: such as turn it alike, as many as fit."""
+def _batches(looks: Sequence[Sequence[Symmetry]], pixels: int) -> list[Sequence[Symmetry]]:
+    """Return looks of one shape each in smaller batches: of at most `AT_ONCE` pixels, or of one look."""
     count = max(1, AT_ONCE // pixels)
-    alike = [[s for s in symmetries if s.turns % 2 == across] for across in (0, 1)]
-    return [looks[i : i + count] for looks in alike for i in range(0, len(looks), count)]
+    return [alike[i : i + count] for alike in looks for i in range(0, len(alike), count)]
 
 
 def graph_of(seen: View, x: Array, y: Array, temperatures: Temperatures) -> Graph:
