@@ -109,7 +109,8 @@ def _draw(
         panel.axhline(goal, color="tab:green", linewidth=0.8)
         if line is not None:
             ahead = np.geomspace(scans[len(scans) // 2], 4 * scans[-1])
-            panel.plot(ahead, line[0] * np.log(ahead) + line[1], "--", linewidth=1, color="tab:gray")
+            guess = np.minimum(line[0] * np.log(ahead) + line[1], max(1.0, values.max()))  # no share exceeds 1
+            panel.plot(ahead, guess, "--", linewidth=1, color="tab:gray")
     panel.set_xscale("log")
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.tick_params(labelsize=7)

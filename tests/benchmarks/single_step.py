@@ -129,7 +129,7 @@ def _parallel(network: GraphNet, batches: list[Examples]) -> dict[str, float]:
 
 
 def _told(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
 if __name__ == "__main__":

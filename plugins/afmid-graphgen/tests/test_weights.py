@@ -2,34 +2,44 @@
 
 import hashlib
 
+import numpy as np
 import pytest
 
 from afmid import Identifier
 from afmid.chem import inchikey
+from afmid.evaluate.matching import match_atoms
 from afmid.io import read_molecule
 from afmid.plugins import installed
 from afmid.simulate import SimulationOptions, load_engine, simulate
-from afmid.weights import read_index
+from afmid.weights import default, read_index
 from afmid_graphgen import Options
 from afmid_graphgen.method import load
 
-
-@pytest.fixture(scope="module")
-def entry():
-    (entry,) = read_index(installed(("graphgen",)).get(Identifier, "graphgen").weights_index)
-    return entry
+IDENTIFIER = installed(("graphgen",)).get(Identifier, "graphgen")
+ENTRIES = {entry.name: entry for entry in read_index(IDENTIFIER.weights_index)}
 
 
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 def test_the_file_is_the_one_that_weights_toml_means(entry):
     content = entry.shipped.read_bytes()
     assert (hashlib.sha256(content).hexdigest(), len(content)) == (entry.sha256, entry.size)
 
 
+def scan_of(molecule):
+    (scan,) = simulate([molecule], SimulationOptions(), load_engine("torch", "cpu")[1])
+    return scan
+
+
 @pytest.mark.parametrize("name", ["pentacene", "1-bromo-3,5-dichlorobenzene"])
-def test_a_flat_molecule_is_named(entry, name):
+def test_a_flat_molecule_is_named(name):
     molecule = read_molecule(name)
-    _, simulator = load_engine("torch", "cpu")
-    (scan,) = simulate([molecule], SimulationOptions(), simulator)
-    answer = load(entry.shipped, "cpu").identify([scan], Options())
+    answer = load(default(IDENTIFIER).shipped, "cpu").identify([scan_of(molecule)], Options())
     assert inchikey(answer.smiles) == inchikey(molecule.smiles)
     assert sorted(atom.element for atom in answer.atoms) == sorted(molecule.symbols)
+
+
+def test_the_published_network_sees_atoms_of_a_flat_molecule():
+    molecule = read_molecule("1-bromo-3,5-dichlorobenzene")
+    answer = load(ENTRIES["graphgen-paper"].shipped, "cpu").identify([scan_of(molecule)], Options())
+    places = np.array([(atom.x, atom.y, atom.z) for atom in answer.atoms])
+    assert len(match_atoms(places, molecule.positions, cutoff=0.5)) >= 2
