@@ -72,8 +72,8 @@ class Progress:
     Attributes:
         step, steps: done, and in all.
         losses: of this step's batch, by the names of their submodules; "" where it is the whole network.
-        rate: scans per second since the run was started or resumed.
-        waiting: share of the time spent on waiting for batches.
+        rate: scans per second since the run was started or resumed, validations left out.
+        waiting: share of that time spent on waiting for batches.
         validation: figures, at the steps that have a validation, in the process that validates.
         stopped: whether any of the processes was told to stop; this step was the last.
     """
@@ -124,7 +124,7 @@ def fit(
     if run.step == recipe.steps:
         return
     started, waited, first = time.monotonic(), 0.0, run.step
-    saved, over, validating = started, False, 0.0
+    saved, over, validating, validated = started, False, 0.0, 0.0  # seconds of the last validation, and of all
     shown = tensorboard and run.writes
     with _background(run.device) as background, _board(folder, run.step) if shown else nullcontext() as board:
         coming = background.submit(feed.batch, run.step)
@@ -143,13 +143,15 @@ def fit(
             stopped, late = processes.any_of(stop(), spent + reserve >= budget)
             last = late or run.step == recipe.steps
             over = stopped or last
-            rate = steps * recipe.batch / spent
-            progress = Progress(run.step, recipe.steps, losses, rate, waited / spent, stopped=stopped)
+            learnt = spent - validated
+            rate = steps * recipe.batch / learnt
+            progress = Progress(run.step, recipe.steps, losses, rate, waited / learnt, stopped=stopped)
             due = last or run.step % recipe.validate_every == 0
             if due and validation:
                 begun = time.monotonic()
                 progress = replace(progress, validation=run.validate(validation.result(), progress))
                 validating = time.monotonic() - begun
+                validated += validating
             if run.writes and (due or over or time.monotonic() - saved > CHECKPOINT_SECONDS):
                 run.save()
                 saved = time.monotonic()
