@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 COLDEST, HOTTEST = 0.2, 5.0  # temperatures, and factors of deviations
 MOST = 1000  # peaks that are looked at, the highest
-AT_ONCE = 2**18  # pixels of all looks that are taken together, so that a large scan needs no more memory
+AT_ONCE = 2**18  # pixels of all looks that are taken together: a bound on the memory of one pass
 
 
 class View(NamedTuple):
