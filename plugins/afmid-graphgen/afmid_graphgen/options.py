@@ -11,7 +11,7 @@ NARROW = SimulationOptions(size=12.0, pixels=96)  # more atoms to a pixel, so th
 OF_THE_PAPER = PUBLISHED | {"batch": 32, "simulation": GRID}
 DEFAULTS: dict[str, dict[str, Any]] = {  # of a recipe, where the network is not the default one
     "paper": OF_THE_PAPER,
-    "resimulate": OF_THE_PAPER | {"ordering": "y"},  # any of several next atoms would teach their mean place
+    "resimulate": OF_THE_PAPER,
 }
 
 
@@ -31,7 +31,8 @@ class GraphgenRecipe(StackRecipe):
     )
     ordering: Literal["random", "y", "z"] = Field(
         "random",
-        description="which atom comes next in training, for paper and resimulate: any, or the highest in y or in z",
+        description="which atom comes next in training, for paper and resimulate: any, which resimulate may choose, or "
+        "the highest in y or in z",
     )
     sigma: float = Field(0.25, gt=0.05, le=1, description="standard deviation of a peak in paper's position grid, Å")
     batch: int = Field(16, ge=1, le=65_536, description="scans in a step, of all processes together")

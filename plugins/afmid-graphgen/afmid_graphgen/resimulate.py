@@ -9,14 +9,17 @@ After the doctoral thesis that preceded Oinonen et al., MRS Bull. 47, 895 (2022)
 - The vector asks each encoder for one sum over the pixels of each scale, weighted by attention.
 - From the three vectors follow the next atom's class, of stop and eleven elements, its position, and its bonds.
 
-These are 759,096 parameters; the thesis states 750,335 and leaves the wiring open. Departures, and what is ours:
+These are 767,620 parameters; the thesis states 750,335 and leaves the wiring open. Departures, and what is ours:
 
 - Eleven elements in place of hydrogen and heavier.
 - The heights are halved upwards, 10, 5, 3, 2, 1: all four poolings are by 2 × 2 × 2, and the nearest image counts.
 - The gates are those of the later paper, but the features that they look at are the difference of the two encoders',
   since an atom is missing where the stacks differ; the deepest features are convolved before they are upsampled, which
   is cheaper; and the sum over the queries is taken of the weights of the last convolution, which is the same.
-- With each weighted sum goes the weighted mean of the pixels' places, in which the next atom's can be read.
+- The encoders begin alike, so that their difference means something from the first step.
+- The attention also depends on where a pixel is, by a polynomial that the vector chooses. With each weighted sum goes
+  the weighted mean of the pixels' places, and a mean of these is where the next atom is, but for a correction.
+- Of the missing atoms the network may add whichever it likes: that nearest to what it says is what it learns.
 - The bond head knows where each atom lies from the predicted position, which its own loss does not move.
 - Partial molecules are simulated under the nominal tip and without charges, since MMFF94's need the whole molecule; in
   generation, where a scan's height is not known, from the nominal height over a topmost atom of carbon.
@@ -31,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d, interpolate, max_pool3d, relu
+from torch.nn.functional import avg_pool1d, interpolate, max_pool3d, pad, relu
 
 from afmid.data.augment import normalised
 from afmid.molecule import Molecules
@@ -110,12 +113,15 @@ class Resimulate(nn.Module):
         self.register_buffer("known", torch.tensor(NUMBERS), persistent=False)
         self.reference = Encoder(self.config)
         self.simulated = Encoder(self.config)
+        self.simulated.load_state_dict(self.reference.state_dict())
         self.node = nn.Linear(3 + len(ELEMENTS), NODE)
         self.messages = Messages()
         self.gate, self.value = (mlp(NODE, HEAD, GRAPH) for _ in range(2))
         self.query = mlp(GRAPH, QUERY, QUERY)
+        self.region = mlp(GRAPH, PLACE, 4)
         self.classes = mlp(3 * GRAPH, HEAD, 1 + len(ELEMENTS))
         self.position = mlp(3 * GRAPH, PLACE, PLACE, 3)
+        self.trust = nn.Parameter(torch.zeros(2 * len(self.config.pixels)))
         self.bond = mlp(NODE + 3 + 3 * GRAPH, HEAD, 1)
 
     def forward(self, df: Tensor, simulated: Tensor, molecule: Part, x: Tensor, y: Tensor) -> Prediction:
@@ -132,10 +138,12 @@ class Resimulate(nn.Module):
         graph = (self.gate(nodes).sigmoid() * self.value(nodes) * there).sum(1)
         query = self.query(graph).softmax(1)
         ours, theirs = self.reference.features(df), self.simulated.features(simulated)
-        seen = torch.cat([
-            graph, self.reference.look(ours, theirs, query, x, y), self.simulated.look(theirs, ours, query, x, y)
-        ], 1)  # fmt: skip
-        position = UNIT * self.position(seen)
+        x, y, region = x / UNIT, y / UNIT, self.region(graph)
+        in_scan, places = self.reference.look(ours, theirs, query, region, x, y)
+        in_simulated, more_places = self.simulated.look(theirs, ours, query, region, x, y)
+        seen = torch.cat([graph, in_scan, in_simulated], 1)
+        place = self.trust.softmax(0) @ torch.cat([places, more_places], 1)
+        position = UNIT * (self.position(seen) + pad(place, (0, 1)))
         away = (molecule.positions - position.detach()[:, None]) / UNIT
         pairs = torch.cat([nodes, away, seen[:, None].expand(-1, nodes.shape[1], -1)], 2)
         return Prediction(self.classes(seen), position, self.bond(pairs).squeeze(2))
@@ -173,18 +181,31 @@ class Encoder(nn.Module):
             maps.append(relu(flat(h.flatten(1, 2))))
         return maps
 
-    def look(self, maps: list[Tensor], others: list[Tensor], query: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return what a query (B, QUERY) finds in features (B, GRAPH), where these differ from the other stack's."""
-        found = []
+    def look(
+        self, maps: list[Tensor], others: list[Tensor], query: Tensor, region: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a query finds in features (B, GRAPH), and on each of S scales where it looks (B, S, 2).
+
+        It looks where the features differ from the other stack's.
+
+        Args:
+            maps, others: features of this stack and of the other.
+            query: (B, QUERY), what to look for.
+            region: (B, 4), by how much x, x², y and y² attract the look.
+            x, y: the pixels' places (B, X) and (B, Y), from the window's centre; like what returns, in units of `UNIT`.
+        """
+        found, places = [], []
+        slope_x, bend_x, slope_y, bend_y = region.split(1, 1)
         for h, other, deep, gate in zip(maps, others, self.deep, self.gates, strict=True):
             x, y = (avg_pool1d(axis, 2, ceil_mode=True) for axis in (x, y))  # the places of this scale's pixels
             below = relu(interpolate(deep(maps[-1]), h.shape[2:], mode="bilinear", align_corners=False))
             logits = torch.einsum("bc,bcxy->bxy", gate(query), h - other + below)
+            logits = logits + (x * (slope_x + bend_x * x))[:, :, None] + (y * (slope_y + bend_y * y))[:, None]
             attention = logits.flatten(1).softmax(1).view_as(logits)
             found.append(torch.einsum("bcxy,bxy->bc", h, attention))
-            found += [(attention.sum(k) * axis).sum(1, keepdim=True) / UNIT for k, axis in ((2, x), (1, y))]
-        seen: Tensor = self.joined(torch.cat(found, 1))
-        return relu(seen)
+            places.append(torch.stack([(attention.sum(k) * axis).sum(1) for k, axis in ((2, x), (1, y))], 1))
+        seen: Tensor = self.joined(torch.cat([*found, *places], 1))
+        return relu(seen), torch.stack(places, 1)
 
 
 def nominal_height(options: SimulationOptions) -> float:

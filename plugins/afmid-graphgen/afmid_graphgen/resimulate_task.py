@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -23,6 +23,38 @@ from afmid_graphgen.targets import orders_of
 
 SHARES = (50, 90, 95)  # per cent of the errors that are no larger: 50 is the median
 CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """Molecules of which atoms were taken away.
+
+    Attributes:
+        part: what is left of them (B), K atoms of the largest.
+        atoms: which atoms of the molecule these are, indices (B, K).
+        missing: which may come next, bool (B, N); none where all is there.
+        elements: of the molecules' atoms, one-hot in the order of `graph.NUMBERS` (B, N, 11).
+        positions: (B, N, 3), Å, as in Part.
+        bonds: which atoms have a bond, bool (B, N, N).
+    """
+
+    part: Part
+    atoms: Tensor
+    missing: Tensor
+    elements: Tensor
+    positions: Tensor
+    bonds: Tensor
+
+    def next(self, said: Tensor) -> "Next":
+        """Return which atoms come next: of those that may the nearest to where the next is said to be (B, 3), Å."""
+        away = (self.positions - said.detach()[:, None]).norm(dim=2)
+        following, row = away.where(self.missing, torch.inf).argmin(1), torch.arange(len(said), device=said.device)
+        return Next(
+            part=self.part,
+            classes=(1 + self.elements[row, following].argmax(1)) * self.missing.any(1),
+            position=self.positions[row, following],
+            bonds=self.bonds[row[:, None], following[:, None], self.atoms] & (self.part.numbers > 0),
+        )
 
 
 class Next(NamedTuple):
@@ -136,22 +168,24 @@ class ResimulateTask:
         return {"method": NAME, "architecture": "resimulate", "version": __version__, "config": config}
 
     def _step(self, model: nn.Module, examples: Examples, generator: torch.Generator | None = None) -> Step:
-        true = taken_apart(examples, self.recipe.ordering, generator)
+        apart = taken_apart(examples, self.recipe.ordering, generator)
         x, y = _centred(examples)
         lowest, options = examples.z[:, -1], self.recipe.simulation
         lowest = lowest.where(lowest.isfinite(), nominal_height(options))
-        simulated = simulate(true.part, x, y, lowest, options, self.simulator)
-        return Step(simulated, model(normalised(examples.df), simulated, true.part, x, y), true)
+        simulated = simulate(apart.part, x, y, lowest, options, self.simulator)
+        said = model(normalised(examples.df), simulated, apart.part, x, y)
+        return Step(simulated, said, apart.next(said.position))
 
 
 def taken_apart(
     examples: Examples, ordering: Literal["random", "y", "z"], generator: torch.Generator | None = None
-) -> Next:
-    """Return parts of the molecules of examples, any number of their visible atoms, and which atom comes next.
+) -> Apart:
+    """Return molecules of examples taken apart: left is any number of their visible atoms.
 
     Args:
         examples: B of them.
-        ordering: the order in which atoms come: any, or from the highest in y or in z.
+        ordering: the order in which atoms come: from the highest in y or in z, where one may come next, or any, where
+            all that are missing may. Were one of these drawn by chance, their mean place would be learnt.
         generator: one of the CPU, whatever the examples' device; None stands for torch's own.
     """
     numbers, (x, y) = examples.numbers, _centred(examples)
@@ -164,19 +198,19 @@ def taken_apart(
     chance = torch.rand(numbers.shape, generator=generator).to(device)
     key = {"random": chance, "y": positions[..., 1], "z": positions[..., 2]}[ordering]
     order = key.where(visible, -torch.inf).argsort(1, descending=True)
-    count, row = visible.sum(1), torch.arange(len(numbers), device=device)
-    kept = (torch.rand(len(numbers), generator=generator).to(device) * (count + 1)).long()
-    following = order[row, kept.clamp_max(numbers.shape[1] - 1)]
+    count, row = visible.sum(1, keepdim=True), torch.arange(len(numbers), device=device)[:, None]
+    kept = (torch.rand(len(numbers), 1, generator=generator).to(device) * (count + 1)).long()
+    rank = order.argsort(1)
+    missing = (rank >= kept) & (rank < (count if ordering == "random" else count.minimum(kept + 1)))
     order = order[:, : int(kept.max())]
-    there = torch.arange(order.shape[1], device=device) < kept[:, None]
+    there = torch.arange(order.shape[1], device=device) < kept
     bonds = orders_of(examples) > 0
     part = Part(
         numbers=numbers.gather(1, order) * there,
-        positions=positions[row[:, None], order] * there[..., None],
-        bonds=bonds[row[:, None, None], order[:, :, None], order[:, None]] & there[:, :, None] & there[:, None],
+        positions=positions[row, order] * there[..., None],
+        bonds=bonds[row[..., None], order[:, :, None], order[:, None]] & there[:, :, None] & there[:, None],
     )
-    classes = (1 + elements[row, following].argmax(1)) * (kept < count)
-    return Next(part, classes, positions[row, following], bonds[row[:, None], following[:, None], order] & there)
+    return Apart(part, order, missing, elements, positions, bonds)
 
 
 def published(step: Step) -> Tensor:

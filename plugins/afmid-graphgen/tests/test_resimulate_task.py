@@ -64,9 +64,14 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def apart_and_next(given, ordering, said=(0.0, 0.0, 0.0)):
+    """Return what is left of molecules, and what comes next where the next is said to be at `said`."""
+    return taken_apart(given, ordering, seeded()).next(torch.tensor(said).expand(len(given), 3))
+
+
 @pytest.mark.parametrize("ordering", ORDERINGS)
 def test_where_everything_is_there_the_target_is_stop(ordering):
-    true = taken_apart(examples(), ordering, seeded())
+    true = apart_and_next(examples(), ordering)
     sizes = (true.part.numbers > 0).sum(1)
     assert set(sizes.tolist()) == {0, 1, 2, 3, 4}
     assert torch.equal(true.classes == 0, sizes == 4)
@@ -76,7 +81,7 @@ def test_where_everything_is_there_the_target_is_stop(ordering):
 def test_the_part_and_the_next_atom_are_of_the_molecule_with_its_bonds(ordering):
     chain, centre = [6, 7, 8, 1], torch.tensor([10.0, -5.0, 0.0])
     given = examples()
-    true = taken_apart(given, ordering, seeded())
+    true = apart_and_next(given, ordering)
     for b, row in enumerate(true.part.numbers.tolist()):
         there = [chain.index(number) for number in row if number]
         torch.testing.assert_close(true.part.positions[b, : len(there)], given.positions[b, there] - centre)
@@ -95,25 +100,47 @@ def test_the_part_and_the_next_atom_are_of_the_molecule_with_its_bonds(ordering)
 
 @pytest.mark.parametrize(("ordering", "axis"), [("y", 1), ("z", 2)])
 def test_an_ordering_adds_the_highest_first(ordering, axis):
-    true = taken_apart(examples(), ordering, seeded())
-    for numbers, positions, position in zip(true.part.numbers, true.part.positions, true.position, strict=True):
-        assert (positions[numbers > 0, axis] >= position[axis]).all()
+    true = apart_and_next(examples(), ordering)
+    for b in (true.classes > 0).nonzero()[:, 0].tolist():
+        there = true.part.numbers[b] > 0
+        assert (true.part.positions[b, there, axis] >= true.position[b, axis]).all()
 
 
-def test_at_random_any_atom_comes_next():
-    true = taken_apart(examples(), "random", seeded())
-    first = true.classes[(true.part.numbers == 0).all(1)]
-    assert len(first.unique()) > 2
-    assert not torch.equal(true.classes, taken_apart(examples(), "random", seeded(1)).classes)
+def test_at_random_whichever_missing_atom_is_nearest_to_what_is_said_comes_next():
+    given, centre = examples(), torch.tensor([10.0, -5.0, 0.0])
+    for atom in range(4):
+        said = given.positions[0, atom] - centre + 0.1
+        true = apart_and_next(given, "random", said.tolist())
+        more = true.classes > 0
+        wanted = (true.part.numbers != given.numbers[0, atom]).all(1)  # it is not there already
+        torch.testing.assert_close(true.position[wanted], given.positions[wanted, atom] - centre)
+        away = (given.positions - centre - said).norm(dim=2)
+        taken = (given.numbers[:, :, None] == true.part.numbers[:, None]).any(2)
+        nearest = away.where(~taken, torch.inf).min(1).values
+        torch.testing.assert_close((true.position - said).norm(dim=1)[more], nearest[more])
+        assert 0 < int(wanted.sum()) < int(more.sum())
+
+
+def test_other_atoms_are_taken_away_each_time():
+    sizes = [(taken_apart(examples(), "random", seeded(seed)).part.numbers > 0).sum(1) for seed in (0, 0, 1)]
+    assert torch.equal(sizes[0], sizes[1])
+    assert not torch.equal(sizes[0], sizes[2])
+
+
+@pytest.mark.parametrize("ordering", ["y", "z"])
+def test_in_an_order_what_is_said_does_not_choose_the_next(ordering):
+    here, there = (apart_and_next(examples(), ordering, (0.0, y, 0.0)) for y in (-2.0, 2.0))
+    assert torch.equal(here.position, there.position)
+    assert torch.equal(here.classes, there.classes)
 
 
 def test_what_is_hidden_or_out_of_the_window_is_never_asked_for():
     given = examples(depths=(0.0, 0.1, -Z_MIN + 0.1, 0.2))
     positions = given.positions.clone()
     positions[:, 0, 0] += 3.0
-    true = taken_apart(replace(given, positions=positions), "random", seeded())
-    assert set(true.part.numbers.unique().tolist()) == {0, 7, 1}
-    assert set(true.classes.unique().tolist()) == {0, 1 + NUMBERS.index(7), 1 + NUMBERS.index(1)}
+    apart = taken_apart(replace(given, positions=positions), "random", seeded())
+    assert set(apart.part.numbers.unique().tolist()) == {0, 7, 1}
+    assert set(given.numbers[apart.missing].unique().tolist()) == {7, 1}
 
 
 def perfect(true):
@@ -123,7 +150,7 @@ def perfect(true):
 
 
 def test_a_perfect_prediction_costs_nothing_and_an_error_of_the_position_half_as_much_at_the_lowest_atom():
-    true = taken_apart(examples(depths=(0.0, -Z_MIN, -Z_MIN, -Z_MIN)), "z", seeded())
+    true = apart_and_next(examples(depths=(0.0, -Z_MIN, -Z_MIN, -Z_MIN)), "z")
     said, more = perfect(true), true.classes > 0
     none = torch.zeros(len(more), 32, 32, 10)
     assert published(Step(none, said, true)) == pytest.approx(0, abs=1e-6)
@@ -133,7 +160,7 @@ def test_a_perfect_prediction_costs_nothing_and_an_error_of_the_position_half_as
 
 
 def test_where_everything_is_there_only_the_class_is_learnt():
-    true = taken_apart(examples(1), "random", seeded())
+    true = apart_and_next(examples(1), "random")
     done = true._replace(classes=torch.zeros(1, dtype=torch.int64))
     said = Prediction(torch.zeros(1, 1 + len(NUMBERS)), true.position + 1, torch.ones(true.bonds.shape))
     loss = published(Step(torch.zeros(1, 32, 32, 10), said, done))
@@ -164,12 +191,13 @@ def test_it_learns_in_bfloat16(task, feed):
 def test_validation_draws_the_same_parts_each_time_and_its_figures_are_those_of_one_step(task, feed):
     batches = feed.validation()
     figures = task.validate(task.model, batches)
-    assert figures == task.validate(task.model, batches)
-    assert all(math.isfinite(value) for name, value in figures.items() if name != "bond_precision")
+    assert task.validate(task.model, batches) == pytest.approx(figures, rel=0, abs=0, nan_ok=True)
+    depends = ("bond_precision", "no_bond_rate")  # on which atoms are said to come next: there may be none to count
+    assert all(math.isfinite(value) for name, value in figures.items() if name not in depends)
     errors = [figures[f"error_{share}_percent_angstrom"] for share in (50, 90, 95)]
     assert errors == sorted(errors)
     assert max(figures[f"error_{axis}_angstrom"] for axis in "xyz") <= figures["error_mean_angstrom"]
-    assert all(0 <= figures[name] <= 1 for name in ("class_accuracy", "bond_recall", "no_bond_rate"))
+    assert all(0 <= figures[name] <= 1 for name in ("class_accuracy", "bond_recall"))
 
 
 def test_validation_says_so_where_nothing_is_missing(task):
@@ -205,7 +233,7 @@ def test_the_metadata_make_the_network_again(task):
 
 def test_the_seed_of_the_recipe_makes_the_weights():
     first, again, other = (
-        next(ResimulateTask(RECIPE.model_copy(update={"seed": seed}), "cpu").model.parameters()) for seed in (1, 1, 2)
+        ResimulateTask(RECIPE.model_copy(update={"seed": seed}), "cpu").model.node.weight for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
