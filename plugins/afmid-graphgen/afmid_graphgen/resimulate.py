@@ -6,20 +6,20 @@ After the doctoral thesis that preceded Oinonen et al., MRS Bull. 47, 895 (2022)
   16, 32 channels), each with max pooling by 2 × 2 × 2, and after each a 2D convolution (32, 48, 64, 96 channels) over
   the heights that are left, folded into channels.
 - Message passing over the molecule so far makes features of its atoms and a vector (afmid_graphgen.paper).
-- The vector asks each encoder for one sum over the pixels of each scale, weighted by attention.
+- The vector asks both encoders where to look, and from each follows a sum over the pixels, weighted by attention.
 - From the three vectors follow the next atom's class, of stop and eleven elements, its position, and its bonds.
 
-These are 767,620 parameters; the thesis states 750,335 and leaves the wiring open. Departures, and what is ours:
+These are 765,564 parameters; the thesis states 750,335 and leaves the wiring open. Departures, and what is ours:
 
 - Eleven elements in place of hydrogen and heavier.
 - The heights are halved upwards, 10, 5, 3, 2, 1: all four poolings are by 2 × 2 × 2, and the nearest image counts.
-- The gates are those of the later paper, but the features that they look at are the difference of the two encoders',
-  since an atom is missing where the stacks differ; the deepest features are convolved before they are upsampled, which
-  is cheaper; and the sum over the queries is taken of the weights of the last convolution, which is the same.
-- The encoders begin alike, so that their difference means something from the first step.
-- The attention also depends on where a pixel is, by a polynomial that the vector chooses. With each weighted sum goes
-  the weighted mean of the pixels' places, and a mean of these is where the next atom is, but for a correction.
-- Of the missing atoms the network may add whichever it likes: that nearest to what it says is what it learns.
+- The encoders begin alike, and what is looked at is their difference, since an atom is missing where the stacks differ.
+- All scales of both look at one place: their logits are added. To these comes a polynomial in the pixel's place, which
+  the vector chooses. The attention's mean place is where the next atom is, but for a correction.
+- The attention is taught where atoms are missing. Of these the network may add whichever it likes: the one that is
+  nearest to what it says is what it learns. Were one drawn by chance, their mean place would be learnt.
+- The deepest features are convolved before they are upsampled, which is cheaper; and the sum over the queries is taken
+  of the weights of the last convolution, which is the same.
 - The bond head knows where each atom lies from the predicted position, which its own loss does not move.
 - Partial molecules are simulated under the nominal tip and without charges, since MMFF94's need the whole molecule; in
   generation, where a scan's height is not known, from the nominal height over a topmost atom of carbon.
@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d, interpolate, max_pool3d, pad, relu
+from torch.nn.functional import avg_pool1d, avg_pool2d, interpolate, max_pool3d, pad, relu
 
 from afmid.data.augment import normalised
 from afmid.molecule import Molecules
@@ -95,11 +95,13 @@ class Prediction(NamedTuple):
         classes: logits (B, 12): stop, then the elements `graph.ELEMENTS`.
         position: of the next atom (B, 3), Å, as in Part.
         bonds: logits of its bonds to the atoms that are there (B, N).
+        attention: what the pixels of the finest scale count for (B, X', Y'), 1 together.
     """
 
     classes: Tensor
     position: Tensor
     bonds: Tensor
+    attention: Tensor
 
 
 class Resimulate(nn.Module):
@@ -121,7 +123,6 @@ class Resimulate(nn.Module):
         self.region = mlp(GRAPH, PLACE, 4)
         self.classes = mlp(3 * GRAPH, HEAD, 1 + len(ELEMENTS))
         self.position = mlp(3 * GRAPH, PLACE, PLACE, 3)
-        self.trust = nn.Parameter(torch.zeros(2 * len(self.config.pixels)))
         self.bond = mlp(NODE + 3 + 3 * GRAPH, HEAD, 1)
 
     def forward(self, df: Tensor, simulated: Tensor, molecule: Part, x: Tensor, y: Tensor) -> Prediction:
@@ -136,17 +137,16 @@ class Resimulate(nn.Module):
         nodes = self._nodes(molecule)
         there = molecule.numbers[..., None] > 0
         graph = (self.gate(nodes).sigmoid() * self.value(nodes) * there).sum(1)
-        query = self.query(graph).softmax(1)
+        query = QUERY**0.5 * self.query(graph).softmax(1)  # of unit length at first, when all count alike
         ours, theirs = self.reference.features(df), self.simulated.features(simulated)
-        x, y, region = x / UNIT, y / UNIT, self.region(graph)
-        in_scan, places = self.reference.look(ours, theirs, query, region, x, y)
-        in_simulated, more_places = self.simulated.look(theirs, ours, query, region, x, y)
-        seen = torch.cat([graph, in_scan, in_simulated], 1)
-        place = self.trust.softmax(0) @ torch.cat([places, more_places], 1)
+        logits = self.reference.attraction(ours, theirs, query) + self.simulated.attraction(theirs, ours, query)
+        attention, place = _look(logits, self.region(graph), x / UNIT, y / UNIT)
+        seen = [encoder.seen(maps, attention) for encoder, maps in ((self.reference, ours), (self.simulated, theirs))]
+        seen = torch.cat([graph, *seen], 1)
         position = UNIT * (self.position(seen) + pad(place, (0, 1)))
         away = (molecule.positions - position.detach()[:, None]) / UNIT
         pairs = torch.cat([nodes, away, seen[:, None].expand(-1, nodes.shape[1], -1)], 2)
-        return Prediction(self.classes(seen), position, self.bond(pairs).squeeze(2))
+        return Prediction(self.classes(seen), position, self.bond(pairs).squeeze(2), attention)
 
     def _nodes(self, molecule: Part) -> Tensor:
         """Return features of the atoms (B, N, NODE)."""
@@ -170,7 +170,9 @@ class Encoder(nn.Module):
             self.flat.append(nn.Conv2d(outputs * heights, pixels, 3, padding=1))
         self.deep = nn.ModuleList(nn.Conv2d(config.pixels[-1], pixels, 3, padding=1) for pixels in config.pixels)
         self.gates = nn.ModuleList(nn.Linear(QUERY, pixels, bias=False) for pixels in config.pixels)
-        self.joined = nn.Linear(sum(config.pixels) + 2 * len(config.pixels), GRAPH)
+        self.joined = nn.Linear(sum(config.pixels), GRAPH)
+        for layer in (*self.convs, *self.flat, *self.deep):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def features(self, df: Tensor) -> list[Tensor]:
         """Return features (B, C, X', Y') of a stack (B, X, Y, 10), each time of half as many pixels."""
@@ -181,31 +183,49 @@ class Encoder(nn.Module):
             maps.append(relu(flat(h.flatten(1, 2))))
         return maps
 
-    def look(
-        self, maps: list[Tensor], others: list[Tensor], query: Tensor, region: Tensor, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return what a query finds in features (B, GRAPH), and on each of S scales where it looks (B, S, 2).
+    def attraction(self, maps: list[Tensor], others: list[Tensor], query: Tensor) -> Tensor:
+        """Return logits (B, X', Y') on the finest scale of where a query (B, QUERY) looks, the sum of those of all.
 
-        It looks where the features differ from the other stack's.
-
-        Args:
-            maps, others: features of this stack and of the other.
-            query: (B, QUERY), what to look for.
-            region: (B, 4), by how much x, x², y and y² attract the look.
-            x, y: the pixels' places (B, X) and (B, Y), from the window's centre; like what returns, in units of `UNIT`.
+        It looks where features differ from the other stack's.
         """
-        found, places = [], []
-        slope_x, bend_x, slope_y, bend_y = region.split(1, 1)
+        finest, changed = maps[0].shape[2:], maps[-1] - others[-1]
+        logits = query.new_zeros(len(query), *finest)
         for h, other, deep, gate in zip(maps, others, self.deep, self.gates, strict=True):
-            x, y = (avg_pool1d(axis, 2, ceil_mode=True) for axis in (x, y))  # the places of this scale's pixels
-            below = relu(interpolate(deep(maps[-1]), h.shape[2:], mode="bilinear", align_corners=False))
-            logits = torch.einsum("bc,bcxy->bxy", gate(query), h - other + below)
-            logits = logits + (x * (slope_x + bend_x * x))[:, :, None] + (y * (slope_y + bend_y * y))[:, None]
-            attention = logits.flatten(1).softmax(1).view_as(logits)
+            below = relu(interpolate(deep(changed), h.shape[2:], mode="bilinear", align_corners=False))
+            attracted = torch.einsum("bc,bcxy->bxy", gate(query), h - other + below)[:, None]
+            logits = logits + interpolate(attracted, finest, mode="bilinear", align_corners=False)[:, 0]
+        return logits
+
+    def seen(self, maps: list[Tensor], attention: Tensor) -> Tensor:
+        """Return what features on all scales are (B, GRAPH) where pixels of the finest count for `attention`."""
+        found = [torch.einsum("bcxy,bxy->bc", maps[0], attention)]
+        for h in maps[1:]:
+            attention = avg_pool2d(attention, 2, ceil_mode=True, divisor_override=1)
             found.append(torch.einsum("bcxy,bxy->bc", h, attention))
-            places.append(torch.stack([(attention.sum(k) * axis).sum(1) for k, axis in ((2, x), (1, y))], 1))
-        seen: Tensor = self.joined(torch.cat([*found, *places], 1))
-        return relu(seen), torch.stack(places, 1)
+        joined: Tensor = self.joined(torch.cat(found, 1))
+        return relu(joined)
+
+
+def _look(logits: Tensor, region: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the attention that pixels of the finest scale get (B, X', Y'), and their mean place (B, 2).
+
+    Args:
+        logits: (B, X', Y').
+        region: (B, 4), by how much x, x², y and y² attract besides.
+        x, y: places of the stack's pixels (B, X) and (B, Y).
+    """
+    along_x, along_y = pixel_places(x), pixel_places(y)
+    slope_x, bend_x, slope_y, bend_y = region.split(1, 1)
+    logits = logits + (along_x * (slope_x + bend_x * along_x))[:, :, None]
+    logits = logits + (along_y * (slope_y + bend_y * along_y))[:, None]
+    attention = logits.flatten(1).softmax(1).view_as(logits)
+    place = torch.stack([(attention.sum(2) * along_x).sum(1), (attention.sum(1) * along_y).sum(1)], 1)
+    return attention, place
+
+
+def pixel_places(axis: Tensor) -> Tensor:
+    """Return the places of the finest scale's pixels (B, X') along an axis of the stack's (B, X)."""
+    return avg_pool1d(axis, 2, ceil_mode=True)
 
 
 def nominal_height(options: SimulationOptions) -> float:

@@ -18,11 +18,14 @@ from afmid.simulate.scan_simulation import load_engine
 from afmid_graphgen import NAME, __version__
 from afmid_graphgen.graph import ELEMENTS, NUMBERS
 from afmid_graphgen.options import GraphgenRecipe
-from afmid_graphgen.resimulate import Z_MIN, Part, Prediction, Resimulate, nominal_height, simulate
+from afmid_graphgen.resimulate import Z_MIN, Part, Prediction, Resimulate, nominal_height, pixel_places, simulate
 from afmid_graphgen.targets import orders_of
 
 SHARES = (50, 90, 95)  # per cent of the errors that are no larger: 50 is the median
 CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
+LOOKS = 1.0  # weight of the loss of the attention
+ATOM = 0.3  # Å: width of an atom that is looked at
+LEAST = 1e-3  # share of a look below which it is astray, whatever it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +79,9 @@ class Next(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What the network says of parts of molecules, whose simulated stacks are (B, X, Y, Z), and what is true."""
+    """Molecules taken apart, simulated stacks of what is left (B, X, Y, Z), what the network says, and what is true."""
 
+    apart: Apart
     simulated: Tensor
     said: Prediction
     true: Next
@@ -102,8 +106,9 @@ class ResimulateTask:
         return examples.df.new_empty(len(examples), 0, *examples.df.shape[1:3])
 
     def loss(self, model: nn.Module, examples: Examples) -> Tensor:
-        """Return the published loss of one step, of parts of the molecules that are drawn anew each time."""
-        return published(self._step(model, examples))
+        """Return the loss of one step, of parts of the molecules that are drawn anew each time."""
+        apart, _, said, true = self._step(model, examples)
+        return published(said, true) + LOOKS * astray(said.attention, apart, *_centred(examples))
 
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, float]:
@@ -113,10 +118,9 @@ class ResimulateTask:
         """
         total, errors, right, pairs = 0.0, [], [], []
         for index, batch in enumerate(batches):
-            step = self._step(model, batch, torch.Generator().manual_seed(index))
-            _, said, true = step
+            _, _, said, true = self._step(model, batch, torch.Generator().manual_seed(index))
             more, there = true.classes > 0, true.part.numbers > 0
-            total += float(published(step)) * len(batch)
+            total += float(published(said, true)) * len(batch)
             errors.append((said.position - true.position)[more])
             right.append(said.classes.argmax(1) == true.classes)
             pairs.append(torch.stack([said.bonds > 0, true.bonds], 2)[there & more[:, None]])
@@ -139,7 +143,7 @@ class ResimulateTask:
         from matplotlib.figure import Figure
 
         examples = examples[:4]
-        simulated, said, true = self._step(model, examples, torch.Generator().manual_seed(0))
+        _, simulated, said, true = self._step(model, examples, torch.Generator().manual_seed(0))
         x, y = (axis.cpu() for axis in _centred(examples))
         figure = Figure(figsize=(7, 3.3 * len(examples)), layout="constrained")
         axes = figure.subplots(len(examples), 2, squeeze=False)
@@ -174,7 +178,7 @@ class ResimulateTask:
         lowest = lowest.where(lowest.isfinite(), nominal_height(options))
         simulated = simulate(apart.part, x, y, lowest, options, self.simulator)
         said = model(normalised(examples.df), simulated, apart.part, x, y)
-        return Step(simulated, said, apart.next(said.position))
+        return Step(apart, simulated, said, apart.next(said.position))
 
 
 def taken_apart(
@@ -213,18 +217,33 @@ def taken_apart(
     return Apart(part, order, missing, elements, positions, bonds)
 
 
-def published(step: Step) -> Tensor:
+def published(said: Prediction, true: Next) -> Tensor:
     """Return the thesis' loss: d · position² (Å²) + 3 · class + 2 · bonds, d from 1 at the top to 1/2 at `Z_MIN`.
 
     The position's mean is taken over the examples where an atom comes next, that of the bonds over its pairs.
     """
-    _, said, true = step
     more = true.classes > 0
     depth_weight = 1 - true.position[:, 2] / (2 * Z_MIN)
     position = depth_weight * (said.position - true.position).square().sum(1)
     bonds = binary_cross_entropy_with_logits(said.bonds, true.bonds.to(said.bonds.dtype), reduction="none")
     pairs = (true.part.numbers > 0) & more[:, None]
     return _mean(position, more) + CLASS * cross_entropy(said.classes, true.classes) + BONDS * _mean(bonds, pairs)
+
+
+def astray(attention: Tensor, apart: Apart, x: Tensor, y: Tensor) -> Tensor:
+    """Return the mean of −log of what of the attention (B, X', Y') goes to atoms that may come next.
+
+    Pixels count by a Gaussian of width `ATOM` of the distance to such atoms.
+
+    Args:
+        attention: of the finest scale's pixels.
+        apart: molecules.
+        x, y: the pixels' places from the window's centre (B, X) and (B, Y), Å.
+    """
+    away = (apart.positions[..., k, None] - pixel_places(axis)[:, None] for k, axis in enumerate((x, y)))
+    along_x, along_y = (torch.exp(-(distance / ATOM).square() / 2) for distance in away)
+    near = torch.einsum("bnx,bny->bxy", along_x * apart.missing[..., None], along_y).clamp_max(1)
+    return -_mean(((attention * near).sum((1, 2)) + LEAST).log(), apart.missing.any(1))
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def close(one, other, **tolerance):
 
 
 def test_it_has_as_many_parameters_as_the_docs_state():
-    assert sum(weight.numel() for weight in Resimulate().parameters()) == 767_620  # the thesis: 750,335
+    assert sum(weight.numel() for weight in Resimulate().parameters()) == 765_564  # the thesis: 750,335
 
 
 def test_a_configuration_survives_json():
@@ -147,7 +147,9 @@ def test_both_stacks_and_the_molecule_matter(model):
 @torch.no_grad()
 def test_a_window_of_any_size_will_do(model, pixels):
     said = model(*inputs([2], pixels))
-    assert [tuple(output.shape) for output in said] == [(1, 1 + len(ELEMENTS)), (1, 3), (1, 2)]
+    half = -(-pixels // 2)
+    assert [tuple(output.shape) for output in said] == [(1, 1 + len(ELEMENTS)), (1, 3), (1, 2), (1, half, half)]
+    assert float(said.attention.sum()) == pytest.approx(1, rel=1e-5)
     assert all(output.isfinite().all() for output in said)
 
 

@@ -14,7 +14,7 @@ from afmid.plugins import installed
 from afmid_graphgen.graph import NUMBERS
 from afmid_graphgen.options import GraphgenRecipe
 from afmid_graphgen.resimulate import Z_MIN, Config, Prediction, Resimulate, nominal_height
-from afmid_graphgen.resimulate_task import CLASS, ResimulateTask, Step, published, taken_apart
+from afmid_graphgen.resimulate_task import CLASS, LEAST, ResimulateTask, astray, published, taken_apart
 
 RECIPE = GraphgenRecipe(
     architecture="resimulate", ordering="random", simulation={"pixels": 32, "size": 4.0}, batch=6, validation_scans=12,
@@ -146,24 +146,41 @@ def test_what_is_hidden_or_out_of_the_window_is_never_asked_for():
 def perfect(true):
     """Return a prediction that is right and sure."""
     classes = 100.0 * torch.nn.functional.one_hot(true.classes, 1 + len(NUMBERS))
-    return Prediction(classes, true.position, 200.0 * true.bonds - 100.0)
+    return Prediction(classes, true.position, 200.0 * true.bonds - 100.0, torch.empty(0))
 
 
 def test_a_perfect_prediction_costs_nothing_and_an_error_of_the_position_half_as_much_at_the_lowest_atom():
     true = apart_and_next(examples(depths=(0.0, -Z_MIN, -Z_MIN, -Z_MIN)), "z")
     said, more = perfect(true), true.classes > 0
-    none = torch.zeros(len(more), 32, 32, 10)
-    assert published(Step(none, said, true)) == pytest.approx(0, abs=1e-6)
+    assert published(said, true) == pytest.approx(0, abs=1e-6)
     wrong = said._replace(position=said.position + torch.tensor([0.0, 2.0, 0.0]))
     weights = torch.where(true.position[more, 2] == 0, 1.0, 0.5)
-    assert published(Step(none, wrong, true)) == pytest.approx(4 * float(weights.mean()), rel=1e-5)
+    assert published(wrong, true) == pytest.approx(4 * float(weights.mean()), rel=1e-5)
+
+
+def test_a_look_is_astray_unless_it_goes_to_an_atom_that_may_come_next():
+    given, axis = examples(), (torch.arange(32) - 15.5)[None] * 0.125
+    x = y = axis.expand(len(given), -1)
+    apart = taken_apart(given, "y", seeded())
+    places = (axis[0, ::2] + axis[0, 1::2]) / 2
+    following = apart.next(torch.zeros(len(given), 3)).position
+    along_x, along_y = ((places - following[:, k, None]).abs() for k in (0, 1))
+    distance = torch.hypot(along_x[:, :, None], along_y[:, None])
+    nearest = (distance == distance.amin((1, 2), keepdim=True)).float()
+    there = nearest / nearest.sum((1, 2), keepdim=True)
+    assert astray(there, apart, x, y) < 0.3  # a pixel's centre is up to 0.18 Å away
+    assert astray(there.flip(1), apart, x, y) > astray(there, apart, x, y)
+    corner = torch.zeros(len(given), 16, 16)
+    corner[:, 0, 0] = 1
+    assert astray(corner, apart, x, y) == pytest.approx(-math.log(LEAST), rel=1e-3)
+    assert astray(corner, replace(apart, missing=apart.missing & False), x, y) == 0
 
 
 def test_where_everything_is_there_only_the_class_is_learnt():
     true = apart_and_next(examples(1), "random")
     done = true._replace(classes=torch.zeros(1, dtype=torch.int64))
-    said = Prediction(torch.zeros(1, 1 + len(NUMBERS)), true.position + 1, torch.ones(true.bonds.shape))
-    loss = published(Step(torch.zeros(1, 32, 32, 10), said, done))
+    said = perfect(true)._replace(classes=torch.zeros(1, 1 + len(NUMBERS)), position=true.position + 1)
+    loss = published(said, done)
     assert loss == pytest.approx(CLASS * math.log(1 + len(NUMBERS)), rel=1e-5)
 
 
