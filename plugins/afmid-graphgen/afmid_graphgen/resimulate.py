@@ -179,7 +179,8 @@ class Encoder(nn.Module):
         h = df.permute(0, 3, 1, 2).unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)  # the fastest on CPUs
         maps = []
         for conv, flat in zip(self.convs, self.flat, strict=True):
-            h = relu(max_pool3d(conv(h), 2, ceil_mode=True))  # (B, C, Z', X', Y')
+            with torch.autocast(df.device.type, enabled=False):  # on CPUs bfloat16 kernels over two heights learn junk
+                h = relu(max_pool3d(conv(h), 2, ceil_mode=True))  # (B, C, Z', X', Y')
             maps.append(relu(flat(h.flatten(1, 2))))
         return maps
 
