@@ -9,7 +9,7 @@ After the doctoral thesis that preceded Oinonen et al., MRS Bull. 47, 895 (2022)
 - The vector asks both encoders where to look, and from each follows a sum over the pixels, weighted by attention.
 - From the three vectors follow the next atom's class, of stop and eleven elements, its position, and its bonds.
 
-These are 765,564 parameters; the thesis states 750,335 and leaves the wiring open. Departures, and what is ours:
+These are 765,596 parameters; the thesis states 750,335 and leaves the wiring open. Departures, and what is ours:
 
 - Eleven elements in place of hydrogen and heavier.
 - The heights are halved upwards, 10, 5, 3, 2, 1: all four poolings are by 2 × 2 × 2, and the nearest image counts.
@@ -20,7 +20,8 @@ These are 765,564 parameters; the thesis states 750,335 and leaves the wiring op
   nearest to what it says is what it learns. Were one drawn by chance, their mean place would be learnt.
 - The deepest features are convolved before they are upsampled, which is cheaper; and the sum over the queries is taken
   of the weights of the last convolution, which is the same.
-- The bond head knows where each atom lies from the predicted position, which its own loss does not move.
+- The bond head knows where each atom lies from the predicted position, which its own loss does not move, and how far.
+- In training the network also answers about places near missing atoms that it is pointed to, which costs little.
 - Partial molecules are simulated under the nominal tip and without charges, since MMFF94's need the whole molecule; in
   generation, where a scan's height is not known, from the nominal height over a topmost atom of carbon.
 
@@ -104,6 +105,23 @@ class Prediction(NamedTuple):
     attention: Tensor
 
 
+class Known(NamedTuple):
+    """What is known before the next atom is looked for.
+
+    Attributes:
+        molecule: so far, N atoms of the largest.
+        nodes: features of its atoms (B, N, NODE).
+        graph: their gated sum (B, GRAPH).
+        scan, simulated: features of the stacks, from the finest scale to the coarsest.
+    """
+
+    molecule: Part
+    nodes: Tensor
+    graph: Tensor
+    scan: list[Tensor]
+    simulated: list[Tensor]
+
+
 class Resimulate(nn.Module):
     """Map a scan, the simulated stack of the molecule so far, and that molecule to its next atom."""
 
@@ -123,7 +141,7 @@ class Resimulate(nn.Module):
         self.region = mlp(GRAPH, PLACE, 4)
         self.classes = mlp(3 * GRAPH, HEAD, 1 + len(ELEMENTS))
         self.position = mlp(3 * GRAPH, PLACE, PLACE, 3)
-        self.bond = mlp(NODE + 3 + 3 * GRAPH, HEAD, 1)
+        self.bond = mlp(NODE + 4 + 3 * GRAPH, HEAD, 1)
 
     def forward(self, df: Tensor, simulated: Tensor, molecule: Part, x: Tensor, y: Tensor) -> Prediction:
         """Return what comes next.
@@ -134,19 +152,37 @@ class Resimulate(nn.Module):
             molecule: so far.
             x, y: the pixels' places from the window's centre (B, X) and (B, Y), Å.
         """
+        known = self.encode(df, simulated, molecule)
+        return self.answer(known, self.look(known, x, y), x, y)
+
+    def encode(self, df: Tensor, simulated: Tensor, molecule: Part) -> Known:
+        """Return features of both stacks and of the molecule; arguments are those of `forward`."""
         nodes = self._nodes(molecule)
         there = molecule.numbers[..., None] > 0
         graph = (self.gate(nodes).sigmoid() * self.value(nodes) * there).sum(1)
-        query = QUERY**0.5 * self.query(graph).softmax(1)  # of unit length at first, when all count alike
-        ours, theirs = self.reference.features(df), self.simulated.features(simulated)
-        logits = self.reference.attraction(ours, theirs, query) + self.simulated.attraction(theirs, ours, query)
-        attention, place = _look(logits, self.region(graph), x / UNIT, y / UNIT)
-        seen = [encoder.seen(maps, attention) for encoder, maps in ((self.reference, ours), (self.simulated, theirs))]
-        seen = torch.cat([graph, *seen], 1)
-        position = UNIT * (self.position(seen) + pad(place, (0, 1)))
-        away = (molecule.positions - position.detach()[:, None]) / UNIT
-        pairs = torch.cat([nodes, away, seen[:, None].expand(-1, nodes.shape[1], -1)], 2)
-        return Prediction(self.classes(seen), position, self.bond(pairs).squeeze(2), attention)
+        return Known(molecule, nodes, graph, self.reference.features(df), self.simulated.features(simulated))
+
+    def look(self, known: Known, x: Tensor, y: Tensor) -> Tensor:
+        """Return what the pixels of the finest scale count for (B, X', Y'), 1 together."""
+        query = QUERY**0.5 * self.query(known.graph).softmax(1)  # of unit length at first, when all count alike
+        logits = self.reference.attraction(known.scan, known.simulated, query)
+        logits = logits + self.simulated.attraction(known.simulated, known.scan, query)
+        along_x, along_y = (pixel_places(axis) / UNIT for axis in (x, y))
+        slope_x, bend_x, slope_y, bend_y = self.region(known.graph).split(1, 1)
+        logits = logits + (along_x * (slope_x + bend_x * along_x))[:, :, None]
+        logits = logits + (along_y * (slope_y + bend_y * along_y))[:, None]
+        return logits.flatten(1).softmax(1).view_as(logits)
+
+    def answer(self, known: Known, attention: Tensor, x: Tensor, y: Tensor) -> Prediction:
+        """Return what comes next where the attention (B, X', Y') goes."""
+        along_x, along_y = pixel_places(x), pixel_places(y)
+        place = torch.stack([(attention.sum(2) * along_x).sum(1), (attention.sum(1) * along_y).sum(1)], 1)
+        stacks = ((self.reference, known.scan), (self.simulated, known.simulated))
+        seen = torch.cat([known.graph, *(encoder.seen(maps, attention) for encoder, maps in stacks)], 1)
+        position = UNIT * self.position(seen) + pad(place, (0, 1))
+        away = known.molecule.positions - position.detach()[:, None]
+        told = (known.nodes, away, away.norm(dim=2, keepdim=True), seen[:, None].expand(-1, away.shape[1], -1))
+        return Prediction(self.classes(seen), position, self.bond(torch.cat(told, 2)).squeeze(2), attention)
 
     def _nodes(self, molecule: Part) -> Tensor:
         """Return features of the atoms (B, N, NODE)."""
@@ -205,23 +241,6 @@ class Encoder(nn.Module):
             found.append(torch.einsum("bcxy,bxy->bc", h, attention))
         joined: Tensor = self.joined(torch.cat(found, 1))
         return relu(joined)
-
-
-def _look(logits: Tensor, region: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the attention that pixels of the finest scale get (B, X', Y'), and their mean place (B, 2).
-
-    Args:
-        logits: (B, X', Y').
-        region: (B, 4), by how much x, x², y and y² attract besides.
-        x, y: places of the stack's pixels (B, X) and (B, Y).
-    """
-    along_x, along_y = pixel_places(x), pixel_places(y)
-    slope_x, bend_x, slope_y, bend_y = region.split(1, 1)
-    logits = logits + (along_x * (slope_x + bend_x * along_x))[:, :, None]
-    logits = logits + (along_y * (slope_y + bend_y * along_y))[:, None]
-    attention = logits.flatten(1).softmax(1).view_as(logits)
-    place = torch.stack([(attention.sum(2) * along_x).sum(1), (attention.sum(1) * along_y).sum(1)], 1)
-    return attention, place
 
 
 def pixel_places(axis: Tensor) -> Tensor:

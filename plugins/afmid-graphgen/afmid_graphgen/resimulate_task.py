@@ -25,6 +25,8 @@ SHARES = (50, 90, 95)  # per cent of the errors that are no larger: 50 is the me
 CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
 LOOKS = 1.0  # weight of the loss of the attention
 ATOM = 0.3  # Å: width of an atom that is looked at
+POINTED = 3  # places to which the network is pointed in each step
+POINTING = 0.2  # Å: how far these are off along an axis, standard deviation
 LEAST = 1e-3  # share of a look below which it is astray, whatever it is
 
 
@@ -59,6 +61,13 @@ class Apart:
             bonds=self.bonds[row[:, None], following[:, None], self.atoms] & (self.part.numbers > 0),
         )
 
+    def some(self) -> Tensor:
+        """Return places (B, 3), Å, near atoms that may come next, one of each molecule; near any where all is there."""
+        chance = torch.rand(self.missing.shape, device=self.missing.device)
+        chosen = chance.where(self.missing, -1.0).argmax(1)
+        place = self.positions[torch.arange(len(chosen), device=chosen.device), chosen]
+        return place + POINTING * torch.randn_like(place)
+
 
 class Next(NamedTuple):
     """A part of each molecule, and the atom that comes next.
@@ -79,9 +88,8 @@ class Next(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Molecules taken apart, simulated stacks of what is left (B, X, Y, Z), what the network says, and what is true."""
+    """What the network says of parts of molecules, whose simulated stacks are (B, X, Y, Z), and what is true."""
 
-    apart: Apart
     simulated: Tensor
     said: Prediction
     true: Next
@@ -107,8 +115,16 @@ class ResimulateTask:
 
     def loss(self, model: nn.Module, examples: Examples) -> Tensor:
         """Return the loss of one step, of parts of the molecules that are drawn anew each time."""
-        apart, _, said, true = self._step(model, examples)
-        return published(said, true) + LOOKS * astray(said.attention, apart, *_centred(examples))
+        (x, y), network = _centred(examples), cast(Resimulate, model)
+        apart, simulated = self._apart(examples)
+        known = network.encode(normalised(examples.df), simulated, apart.part)
+        said = network.answer(known, network.look(known, x, y), x, y)
+        losses = [published(said, apart.next(said.position)), LOOKS * astray(said.attention, apart, x, y)]
+        for _ in range(POINTED):
+            place = apart.some()
+            told = network.answer(known, _pointed(place, x, y), x, y)
+            losses.append(published(told, apart.next(place)) / POINTED)
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def validate(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, float]:
@@ -118,7 +134,7 @@ class ResimulateTask:
         """
         total, errors, right, pairs = 0.0, [], [], []
         for index, batch in enumerate(batches):
-            _, _, said, true = self._step(model, batch, torch.Generator().manual_seed(index))
+            _, said, true = self._step(model, batch, index)
             more, there = true.classes > 0, true.part.numbers > 0
             total += float(published(said, true)) * len(batch)
             errors.append((said.position - true.position)[more])
@@ -143,7 +159,7 @@ class ResimulateTask:
         from matplotlib.figure import Figure
 
         examples = examples[:4]
-        _, simulated, said, true = self._step(model, examples, torch.Generator().manual_seed(0))
+        simulated, said, true = self._step(model, examples, 0)
         x, y = (axis.cpu() for axis in _centred(examples))
         figure = Figure(figsize=(7, 3.3 * len(examples)), layout="constrained")
         axes = figure.subplots(len(examples), 2, squeeze=False)
@@ -171,14 +187,18 @@ class ResimulateTask:
         config = json.dumps(asdict(cast(Resimulate, model).config))
         return {"method": NAME, "architecture": "resimulate", "version": __version__, "config": config}
 
-    def _step(self, model: nn.Module, examples: Examples, generator: torch.Generator | None = None) -> Step:
+    def _step(self, model: nn.Module, examples: Examples, seed: int) -> Step:
+        """Return one step of each example, the same each time."""
+        apart, simulated = self._apart(examples, torch.Generator().manual_seed(seed))
+        said = model(normalised(examples.df), simulated, apart.part, *_centred(examples))
+        return Step(simulated, said, apart.next(said.position))
+
+    def _apart(self, examples: Examples, generator: torch.Generator | None = None) -> tuple[Apart, Tensor]:
+        """Return the molecules taken apart, and simulated stacks of what is left (B, X, Y, Z)."""
         apart = taken_apart(examples, self.recipe.ordering, generator)
-        x, y = _centred(examples)
         lowest, options = examples.z[:, -1], self.recipe.simulation
         lowest = lowest.where(lowest.isfinite(), nominal_height(options))
-        simulated = simulate(apart.part, x, y, lowest, options, self.simulator)
-        said = model(normalised(examples.df), simulated, apart.part, x, y)
-        return Step(apart, simulated, said, apart.next(said.position))
+        return apart, simulate(apart.part, *_centred(examples), lowest, options, self.simulator)
 
 
 def taken_apart(
@@ -244,6 +264,13 @@ def astray(attention: Tensor, apart: Apart, x: Tensor, y: Tensor) -> Tensor:
     along_x, along_y = (torch.exp(-(distance / ATOM).square() / 2) for distance in away)
     near = torch.einsum("bnx,bny->bxy", along_x * apart.missing[..., None], along_y).clamp_max(1)
     return -_mean(((attention * near).sum((1, 2)) + LEAST).log(), apart.missing.any(1))
+
+
+def _pointed(place: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return attention (B, X', Y') that goes to places (B, 3), Å, and not quite only there."""
+    away = (pixel_places(axis) - place[:, k, None] for k, axis in enumerate((x, y)))
+    along_x, along_y = ((-(distance / ATOM).square() / 2).softmax(1) for distance in away)
+    return along_x[:, :, None] * along_y[:, None]
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:
