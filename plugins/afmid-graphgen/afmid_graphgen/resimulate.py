@@ -15,7 +15,8 @@ These are 765,596 parameters; the thesis states 750,335 and leaves the wiring op
 - The heights are halved upwards, 10, 5, 3, 2, 1: all four poolings are by 2 × 2 × 2, and the nearest image counts.
 - The encoders begin alike, and what is looked at is their difference, since an atom is missing where the stacks differ.
 - All scales of both look at one place: their logits are added. To these comes a polynomial in the pixel's place, which
-  the vector chooses. The attention's mean place is where the next atom is, but for a correction.
+  the vector chooses, and a dislike of places where an atom is already. Of the attention only what lies around its
+  highest pixel counts, and its mean place is where the next atom is, but for a correction.
 - The attention is taught where atoms are missing. Of these the network may add whichever it likes: the one that is
   nearest to what it says is what it learns. Were one drawn by chance, their mean place would be learnt.
 - The deepest features are convolved before they are upsampled, which is cheaper; and the sum over the queries is taken
@@ -49,6 +50,8 @@ from afmid_graphgen.paper import GRAPH, HEAD, NODE, QUERY, Messages, mlp, spread
 Z_MIN = -0.7  # Å from the topmost atom: deeper ones are not visible
 UNIT = 4.0  # Å: in which positions enter and leave the network
 PLACE = 64  # hidden width of the position's head
+ATOM = 0.3  # Å: width of an atom that is looked at
+TAKEN = 8.0  # logits by which a place where an atom is already attracts less
 NOMINAL = SimulationOptions()
 
 
@@ -96,13 +99,11 @@ class Prediction(NamedTuple):
         classes: logits (B, 12): stop, then the elements `graph.ELEMENTS`.
         position: of the next atom (B, 3), Å, as in Part.
         bonds: logits of its bonds to the atoms that are there (B, N).
-        attention: what the pixels of the finest scale count for (B, X', Y'), 1 together.
     """
 
     classes: Tensor
     position: Tensor
     bonds: Tensor
-    attention: Tensor
 
 
 class Known(NamedTuple):
@@ -153,7 +154,7 @@ class Resimulate(nn.Module):
             x, y: the pixels' places from the window's centre (B, X) and (B, Y), Å.
         """
         known = self.encode(df, simulated, molecule)
-        return self.answer(known, self.look(known, x, y), x, y)
+        return self.answer(known, focused(self.look(known, x, y), x, y), x, y)
 
     def encode(self, df: Tensor, simulated: Tensor, molecule: Part) -> Known:
         """Return features of both stacks and of the molecule; arguments are those of `forward`."""
@@ -171,7 +172,8 @@ class Resimulate(nn.Module):
         slope_x, bend_x, slope_y, bend_y = self.region(known.graph).split(1, 1)
         logits = logits + (along_x * (slope_x + bend_x * along_x))[:, :, None]
         logits = logits + (along_y * (slope_y + bend_y * along_y))[:, None]
-        return logits.flatten(1).softmax(1).view_as(logits)
+        taken = near(known.molecule.positions, known.molecule.numbers > 0, x, y, ATOM)
+        return (logits - TAKEN * taken).flatten(1).softmax(1).view_as(logits)
 
     def answer(self, known: Known, attention: Tensor, x: Tensor, y: Tensor) -> Prediction:
         """Return what comes next where the attention (B, X', Y') goes."""
@@ -182,7 +184,7 @@ class Resimulate(nn.Module):
         position = UNIT * self.position(seen) + pad(place, (0, 1))
         away = known.molecule.positions - position.detach()[:, None]
         told = (known.nodes, away, away.norm(dim=2, keepdim=True), seen[:, None].expand(-1, away.shape[1], -1))
-        return Prediction(self.classes(seen), position, self.bond(torch.cat(told, 2)).squeeze(2), attention)
+        return Prediction(self.classes(seen), position, self.bond(torch.cat(told, 2)).squeeze(2))
 
     def _nodes(self, molecule: Part) -> Tensor:
         """Return features of the atoms (B, N, NODE)."""
@@ -241,6 +243,35 @@ class Encoder(nn.Module):
             found.append(torch.einsum("bcxy,bxy->bc", h, attention))
         joined: Tensor = self.joined(torch.cat(found, 1))
         return relu(joined)
+
+
+def focused(attention: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return attention (B, X', Y') that goes to one atom alone, that around the pixel which counts for most.
+
+    Args:
+        attention: what pixels of the finest scale count for.
+        x, y: places of the stack's pixels (B, X) and (B, Y), Å.
+    """
+    most = attention.flatten(1).argmax(1, keepdim=True)
+    columns = attention.shape[2]
+    axes = (pixel_places(x), most // columns), (pixel_places(y), most % columns)
+    place = torch.stack([axis.gather(1, index) for axis, index in axes], 2)  # (B, 1, 2)
+    attention = attention * near(place, torch.ones_like(most, dtype=torch.bool), x, y, ATOM)
+    return attention / attention.sum((1, 2), keepdim=True)
+
+
+def near(positions: Tensor, there: Tensor, x: Tensor, y: Tensor, width: float) -> Tensor:
+    """Return how near pixels of the finest scale are to atoms (B, X', Y'), 1 at one: Gaussians of the lateral distance.
+
+    Args:
+        positions: of atoms (B, N, 2) or more, Å.
+        there: which count (B, N).
+        x, y: places of the stack's pixels (B, X) and (B, Y), Å.
+        width: of the Gaussians, Å.
+    """
+    away = (positions[..., k, None] - pixel_places(axis)[:, None] for k, axis in enumerate((x, y)))
+    along_x, along_y = (torch.exp(-(distance / width).square() / 2) for distance in away)
+    return torch.einsum("bnx,bny->bxy", along_x * there[..., None], along_y).clamp_max(1)
 
 
 def pixel_places(axis: Tensor) -> Tensor:

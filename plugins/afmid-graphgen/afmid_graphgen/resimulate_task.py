@@ -18,13 +18,23 @@ from afmid.simulate.scan_simulation import load_engine
 from afmid_graphgen import NAME, __version__
 from afmid_graphgen.graph import ELEMENTS, NUMBERS
 from afmid_graphgen.options import GraphgenRecipe
-from afmid_graphgen.resimulate import Z_MIN, Part, Prediction, Resimulate, nominal_height, pixel_places, simulate
+from afmid_graphgen.resimulate import (
+    ATOM,
+    Z_MIN,
+    Part,
+    Prediction,
+    Resimulate,
+    focused,
+    near,
+    nominal_height,
+    pixel_places,
+    simulate,
+)
 from afmid_graphgen.targets import orders_of
 
 SHARES = (50, 90, 95)  # per cent of the errors that are no larger: 50 is the median
 CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
 LOOKS = 1.0  # weight of the loss of the attention
-ATOM = 0.3  # Å: width of an atom that is looked at
 POINTED = 3  # places to which the network is pointed in each step
 POINTING = 0.2  # Å: how far these are off along an axis, standard deviation
 LEAST = 1e-3  # share of a look below which it is astray, whatever it is
@@ -118,8 +128,9 @@ class ResimulateTask:
         (x, y), network = _centred(examples), cast(Resimulate, model)
         apart, simulated = self._apart(examples)
         known = network.encode(normalised(examples.df), simulated, apart.part)
-        said = network.answer(known, network.look(known, x, y), x, y)
-        losses = [published(said, apart.next(said.position)), LOOKS * astray(said.attention, apart, x, y)]
+        attention = network.look(known, x, y)
+        said = network.answer(known, focused(attention, x, y), x, y)
+        losses = [published(said, apart.next(said.position)), LOOKS * astray(attention, apart, x, y)]
         for _ in range(POINTED):
             place = apart.some()
             told = network.answer(known, _pointed(place, x, y), x, y)
@@ -260,10 +271,8 @@ def astray(attention: Tensor, apart: Apart, x: Tensor, y: Tensor) -> Tensor:
         apart: molecules.
         x, y: the pixels' places from the window's centre (B, X) and (B, Y), Å.
     """
-    away = (apart.positions[..., k, None] - pixel_places(axis)[:, None] for k, axis in enumerate((x, y)))
-    along_x, along_y = (torch.exp(-(distance / ATOM).square() / 2) for distance in away)
-    near = torch.einsum("bnx,bny->bxy", along_x * apart.missing[..., None], along_y).clamp_max(1)
-    return -_mean(((attention * near).sum((1, 2)) + LEAST).log(), apart.missing.any(1))
+    found = (attention * near(apart.positions, apart.missing, x, y, ATOM)).sum((1, 2))
+    return -_mean((found + LEAST).log(), apart.missing.any(1))
 
 
 def _pointed(place: Tensor, x: Tensor, y: Tensor) -> Tensor:

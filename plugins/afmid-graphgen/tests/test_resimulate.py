@@ -15,12 +15,16 @@ from afmid.simulate import SimulationOptions, load_engine
 from afmid.simulate import simulate as scans_of
 from afmid_graphgen.graph import ELEMENTS, MOST_MISSING, ORDERS
 from afmid_graphgen.resimulate import (
+    ATOM,
     Z_MIN,
     Config,
     Part,
     Resimulate,
+    focused,
     generate,
+    near,
     nominal_height,
+    pixel_places,
     simulate,
 )
 
@@ -126,6 +130,19 @@ def test_the_gradient_reaches_every_parameter():
     assert all(weight.grad.abs().max() > 0 for weight in model.parameters())
 
 
+def test_kernels_over_all_heights_learn_in_bfloat16_what_they_learn_in_single(model):
+    df, gradients = inputs([0, 0, 0, 0])[0], []
+    for mixed in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = sum(h.square().mean() for h in model.reference.features(df))
+        loss.backward()
+        gradients.append([conv.weight.grad.clone() for conv in model.reference.convs])
+    model.zero_grad()
+    for single, half in zip(*gradients, strict=True):
+        assert (half - single).norm() < 0.05 * single.norm()
+
+
 def test_the_bonds_do_not_move_the_position(model):
     model.zero_grad()
     model(*inputs([4])).bonds.sum().backward()
@@ -147,10 +164,33 @@ def test_both_stacks_and_the_molecule_matter(model):
 @torch.no_grad()
 def test_a_window_of_any_size_will_do(model, pixels):
     said = model(*inputs([2], pixels))
-    half = -(-pixels // 2)
-    assert [tuple(output.shape) for output in said] == [(1, 1 + len(ELEMENTS)), (1, 3), (1, 2), (1, half, half)]
-    assert float(said.attention.sum()) == pytest.approx(1, rel=1e-5)
+    assert [tuple(output.shape) for output in said] == [(1, 1 + len(ELEMENTS)), (1, 3), (1, 2)]
     assert all(output.isfinite().all() for output in said)
+
+
+@torch.no_grad()
+def test_the_network_looks_away_from_atoms_that_are_there(model):
+    df, simulated, molecule, x, y = inputs([4])
+    molecule.positions[..., :2] = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
+    attention = model.look(model.encode(df, simulated, molecule), x, y)
+    assert float(attention.sum()) == pytest.approx(1, rel=1e-5)
+    nobody = Part(molecule.numbers * 0, molecule.positions, molecule.bonds)
+    known = model.encode(df, simulated, molecule)._replace(molecule=nobody)  # but what follows from them stays
+    there = near(molecule.positions, molecule.numbers > 0, x, y, ATOM) > 0.9
+    assert 0 < there.sum() < there.numel()
+    assert attention[there].sum() < 0.01 * model.look(known, x, y)[there].sum()
+
+
+def test_of_attention_to_two_places_only_the_stronger_counts():
+    axis = torch.linspace(-4, 4, 65)[None, 1:]
+    places = pixel_places(axis)[0]
+    attention = torch.zeros(1, 32, 32)
+    attention[0, 4, 6], attention[0, 20, 25], attention[0, 21, 25] = 0.4, 0.35, 0.25
+    one = focused(attention, axis, axis)
+    assert float(one.sum()) == pytest.approx(1)
+    assert float(one[0, 4, 6]) == pytest.approx(1, abs=1e-6)
+    mean = torch.stack([(one[0].sum(1) * places).sum(), (one[0].sum(0) * places).sum()])
+    torch.testing.assert_close(mean, places[[4, 6]])
 
 
 @torch.no_grad()
