@@ -2,8 +2,9 @@
 
 Each was trained in runs one after the other, each from the best weights of the one before. A network's name and the
 folders of its runs, such as parallel=runs/a,runs/b, put their figures into DATA, from which the table and with --page
-the picture are made. The line is what fits the second half of a curve best, linear in the logarithm of the scans; the
-table says where it meets a goal. A line is a guess, the farther the poorer.
+the picture are made; parallel+=runs/c adds runs that went on from there. The line is what fits the second half of a
+curve best, linear in the logarithm of the scans; the table says where it meets a goal. A line is a guess, the farther
+the poorer.
 """
 
 import argparse
@@ -32,11 +33,15 @@ GOALS = {  # of figures of validation scans: what we mean to reach with ours, th
 def main() -> None:
     parser = report.parser(__doc__, timed=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", nargs="*", metavar="NETWORK=RUN,RUN", help="runs, to replace those of a network")
+    told = "runs, to replace those of a network, or with + to follow them"
+    parser.add_argument("runs", nargs="*", metavar="NETWORK[+]=RUN,RUN", help=told)
     options = parser.parse_args()
     known = [json.loads(line) for line in DATA.read_text().splitlines()] if DATA.exists() else []
     for name, _, folders in (given.partition("=") for given in options.runs):
-        known = [row for row in known if row["network"] != name] + list(_chained(name, map(Path, folders.split(","))))
+        network, others = name.removesuffix("+"), [row for row in known if row["network"] != name.removesuffix("+")]
+        before = [row for row in known if row["network"] == network and name.endswith("+")]
+        seen = max((row["scans"] for row in before), default=0)
+        known = [*others, *before, *_chained(network, map(Path, folders.split(",")), seen)]
     if options.runs:
         DATA.write_text("".join(json.dumps(row) + "\n" for row in known))
     figure = Figure(figsize=(11, 2.4 * len(GOALS)), layout="constrained")
@@ -64,9 +69,15 @@ def main() -> None:
     report.publish(options, "curves", rows, report.table(header, lines), "")
 
 
-def _chained(network: str, folders: Iterable[Path]) -> Iterable[dict[str, Any]]:
-    """Yield the validations of runs as one; a run that others follow counts to its best, with which they began."""
-    folders, seen = list(folders), 0
+def _chained(network: str, folders: Iterable[Path], seen: int = 0) -> Iterable[dict[str, Any]]:
+    """Yield the validations of runs as one; a run that others follow counts to its best, with which they began.
+
+    Args:
+        network: whose figures are taken.
+        folders: of the runs.
+        seen: scans before the first.
+    """
+    folders = list(folders)
     for folder in folders:
         batch = json.loads((folder / "recipe.json").read_text())["recipe"]["batch"]
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
