@@ -2,7 +2,7 @@
 
 Each was trained in runs one after the other, each from the best weights of the one before. A network's name and the
 folders of its runs, such as parallel=runs/a,runs/b, put their figures into DATA, from which the table and with --page
-the picture are made; parallel+=runs/c adds runs that went on from there. The line is what fits the second half of a
+the picture are made; parallel+=runs/c adds runs that went on from the last. The line is what fits the second half of a
 curve best, linear in the logarithm of the scans; the table says where it meets a goal. A line is a guess, the farther
 the poorer.
 """
@@ -33,8 +33,8 @@ GOALS = {  # of figures of validation scans: what we mean to reach with ours, th
 def main() -> None:
     parser = report.parser(__doc__, timed=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    told = "runs, to replace those of a network, or with + to follow them"
-    parser.add_argument("runs", nargs="*", metavar="NETWORK[+]=RUN,RUN", help=told)
+    meaning = "runs, to replace those of a network, or with + to follow them"
+    parser.add_argument("runs", nargs="*", metavar="NETWORK[+]=RUN,RUN", help=meaning)
     options = parser.parse_args()
     known = [json.loads(line) for line in DATA.read_text().splitlines()] if DATA.exists() else []
     for name, _, folders in (given.partition("=") for given in options.runs):

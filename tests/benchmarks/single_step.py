@@ -2,8 +2,9 @@
 
 Scans are those of sim-open, or with --data PACK of sim-test, over 16 Å. `paper` and `resimulate` are told a part of the
 true graph, and `paper` also where the next atom is, with an error of N(0, (0.2, 0.2, 0.05)) Å cut at 0.5 Å. `parallel`
-is told where all visible atoms are, each with such an error, and nothing of what they are. Free-running figures are
-those of `afmid evaluate`.
+is told where all visible atoms are, each with such an error, and nothing of what they are. `resimulate` may add any of
+the missing atoms: its figures are of the one nearest to what it says, which is easier than one that is drawn, as the
+published seem to be. Free-running figures are those of `afmid evaluate`.
 """
 
 import argparse

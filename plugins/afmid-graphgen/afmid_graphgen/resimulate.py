@@ -18,16 +18,17 @@ These are 765,596 parameters; the thesis states 750,335 and leaves the wiring op
   the vector chooses, and a dislike of places where an atom is already. Of the attention only what lies around its
   highest pixel counts, and its mean place is where the next atom is, but for a correction.
 - The attention is taught where atoms are missing. Of these the network may add whichever it likes: the one that is
-  nearest to what it says is what it learns. Were one drawn by chance, their mean place would be learnt.
+  nearest to what it says is what it learns, unless an order is asked for.
 - The deepest features are convolved before they are upsampled, which is cheaper; and the sum over the queries is taken
   of the weights of the last convolution, which is the same.
-- The bond head knows where each atom lies from the predicted position, which its own loss does not move, and how far.
+- The bond head is told where each atom lies from the predicted position, and how far.
 - In training the network also answers about places near missing atoms that it is pointed to, which costs little.
 - Partial molecules are simulated under the nominal tip and without charges, since MMFF94's need the whole molecule; in
   generation, where a scan's height is not known, from the nominal height over a topmost atom of carbon.
 
-Known weaknesses: positions are absolute, in Å from the window's centre, so that what was learnt in one place says
-nothing about another; atoms that were placed are never revised; each step costs a simulation.
+Known weaknesses: the features of atoms that are there, and the polynomial, depend on where in the window they lie, so
+that what was learnt in one place holds less in another; an atom right below another cannot be found; atoms that were
+placed are never revised; each step costs a simulation.
 """
 
 from dataclasses import dataclass, replace
@@ -113,7 +114,7 @@ class Known(NamedTuple):
         molecule: so far, N atoms of the largest.
         nodes: features of its atoms (B, N, NODE).
         graph: their gated sum (B, GRAPH).
-        scan, simulated: features of the stacks, from the finest scale to the coarsest.
+        scan, simulated: features of the stacks (B, C, X', Y'), from the finest scale to the coarsest.
     """
 
     molecule: Part
@@ -126,12 +127,12 @@ class Known(NamedTuple):
 class Resimulate(nn.Module):
     """Map a scan, the simulated stack of the molecule so far, and that molecule to its next atom."""
 
-    known: Tensor
+    numbers: Tensor
 
     def __init__(self, config: Config | None = None):
         super().__init__()
         self.config = config or Config()
-        self.register_buffer("known", torch.tensor(NUMBERS), persistent=False)
+        self.register_buffer("numbers", torch.tensor(NUMBERS), persistent=False)
         self.reference = Encoder(self.config)
         self.simulated = Encoder(self.config)
         self.simulated.load_state_dict(self.reference.state_dict())
@@ -172,7 +173,7 @@ class Resimulate(nn.Module):
         slope_x, bend_x, slope_y, bend_y = self.region(known.graph).split(1, 1)
         logits = logits + (along_x * (slope_x + bend_x * along_x))[:, :, None]
         logits = logits + (along_y * (slope_y + bend_y * along_y))[:, None]
-        taken = near(known.molecule.positions, known.molecule.numbers > 0, x, y, ATOM)
+        taken = near(known.molecule.positions, known.molecule.numbers > 0, x, y)
         return (logits - TAKEN * taken).flatten(1).softmax(1).view_as(logits)
 
     def answer(self, known: Known, attention: Tensor, x: Tensor, y: Tensor) -> Prediction:
@@ -188,7 +189,7 @@ class Resimulate(nn.Module):
 
     def _nodes(self, molecule: Part) -> Tensor:
         """Return features of the atoms (B, N, NODE)."""
-        elements = (molecule.numbers[..., None] == self.known).to(molecule.positions.dtype)
+        elements = (molecule.numbers[..., None] == self.numbers).to(molecule.positions.dtype)
         batch, first, second = molecule.bonds.triu().nonzero(as_tuple=True)
         pairs = torch.stack([first, second], 1) + molecule.numbers.shape[1] * batch[:, None]
         nodes: Tensor = self.messages(self.node(torch.cat([molecule.positions / UNIT, elements], 2)), pairs)
@@ -213,26 +214,27 @@ class Encoder(nn.Module):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def features(self, df: Tensor) -> list[Tensor]:
-        """Return features (B, C, X', Y') of a stack (B, X, Y, 10), each time of half as many pixels."""
+        """Return features (B, C, X', Y') of a stack (B, X, Y, 10), each time of half as many pixels along both."""
         h = df.permute(0, 3, 1, 2).unsqueeze(1).contiguous(memory_format=torch.channels_last_3d)  # the fastest on CPUs
         maps = []
         for conv, flat in zip(self.convs, self.flat, strict=True):
-            with torch.autocast(df.device.type, enabled=False):  # on CPUs bfloat16 kernels over two heights learn junk
+            with torch.autocast(df.device.type, enabled=False):  # bfloat16 kernels over two heights learn junk on CPUs
                 h = relu(max_pool3d(conv(h), 2, ceil_mode=True))  # (B, C, Z', X', Y')
             maps.append(relu(flat(h.flatten(1, 2))))
         return maps
 
     def attraction(self, maps: list[Tensor], others: list[Tensor], query: Tensor) -> Tensor:
-        """Return logits (B, X', Y') on the finest scale of where a query (B, QUERY) looks, the sum of those of all.
+        """Return logits (B, X', Y') on the finest scale of where a query (B, QUERY) looks, summed over the scales.
 
         It looks where features differ from the other stack's.
         """
-        finest, changed = maps[0].shape[2:], maps[-1] - others[-1]
-        logits = query.new_zeros(len(query), *finest)
-        for h, other, deep, gate in zip(maps, others, self.deep, self.gates, strict=True):
-            below = relu(interpolate(deep(changed), h.shape[2:], mode="bilinear", align_corners=False))
-            attracted = torch.einsum("bc,bcxy->bxy", gate(query), h - other + below)[:, None]
-            logits = logits + interpolate(attracted, finest, mode="bilinear", align_corners=False)[:, 0]
+        changed = maps[-1] - others[-1]
+        logits = query.new_zeros(len(query), *maps[0].shape[2:])
+        layers = zip(maps, others, self.deep, self.gates, strict=True)
+        for halved, (h, other, deep, gate) in enumerate(layers):
+            below = relu(_upsampled(deep(changed), 2 ** (len(maps) - 1 - halved), h))
+            attracted = torch.einsum("bc,bcxy->bxy", gate(query), h - other + below)
+            logits = logits + _upsampled(attracted[:, None], 2**halved, maps[0])[:, 0]
         return logits
 
     def seen(self, maps: list[Tensor], attention: Tensor) -> Tensor:
@@ -245,8 +247,14 @@ class Encoder(nn.Module):
         return relu(joined)
 
 
+def _upsampled(h: Tensor, factor: int, like: Tensor) -> Tensor:
+    """Return features of a coarse scale on that of `like`; the last coarse pixels may reach beyond its end."""
+    finer = interpolate(h, scale_factor=factor, mode="bilinear", align_corners=False)
+    return finer[..., : like.shape[2], : like.shape[3]]
+
+
 def focused(attention: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return attention (B, X', Y') that goes to one atom alone, that around the pixel which counts for most.
+    """Return the attention (B, X', Y') around its highest pixel alone, within a Gaussian of width `ATOM`, 1 together.
 
     Args:
         attention: what pixels of the finest scale count for.
@@ -256,21 +264,20 @@ def focused(attention: Tensor, x: Tensor, y: Tensor) -> Tensor:
     columns = attention.shape[2]
     axes = (pixel_places(x), most // columns), (pixel_places(y), most % columns)
     place = torch.stack([axis.gather(1, index) for axis, index in axes], 2)  # (B, 1, 2)
-    attention = attention * near(place, torch.ones_like(most, dtype=torch.bool), x, y, ATOM)
+    attention = attention * near(place, torch.ones_like(most, dtype=torch.bool), x, y)
     return attention / attention.sum((1, 2), keepdim=True)
 
 
-def near(positions: Tensor, there: Tensor, x: Tensor, y: Tensor, width: float) -> Tensor:
-    """Return how near pixels of the finest scale are to atoms (B, X', Y'), 1 at one: Gaussians of the lateral distance.
+def near(positions: Tensor, there: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return how near pixels of the finest scale are to atoms (B, X', Y'), by Gaussians of the lateral distance.
 
     Args:
         positions: of atoms (B, N, 2) or more, Å.
         there: which count (B, N).
         x, y: places of the stack's pixels (B, X) and (B, Y), Å.
-        width: of the Gaussians, Å.
     """
     away = (positions[..., k, None] - pixel_places(axis)[:, None] for k, axis in enumerate((x, y)))
-    along_x, along_y = (torch.exp(-(distance / width).square() / 2) for distance in away)
+    along_x, along_y = (torch.exp(-(distance / ATOM).square() / 2) for distance in away)
     return torch.einsum("bnx,bny->bxy", along_x * there[..., None], along_y).clamp_max(1)
 
 
@@ -344,7 +351,7 @@ def generate(
     high = torch.stack([along_x[0, -1], along_y[0, -1], df.new_tensor(0.0)])
     lowest, seen = df.new_tensor([nominal_height(options)]), normalised(df)
     classes, bonds, steps = df.new_zeros(0, 1 + len(ELEMENTS)), df.new_zeros(0, 0), 0
-    molecule = Part(model.known.new_zeros(1, 0), df.new_zeros(1, 0, 3), bonds[None] > 0)
+    molecule = Part(model.numbers.new_zeros(1, 0), df.new_zeros(1, 0, 3), bonds[None] > 0)
     while len(classes) < most:
         steps += 1
         said = model(seen, simulate(molecule, along_x, along_y, lowest, options, simulator), molecule, along_x, along_y)
@@ -353,7 +360,7 @@ def generate(
             break
         classes, bonds = torch.cat([classes, likely]), _bordered(bonds, said.bonds[0].sigmoid())
         molecule = Part(
-            torch.cat([molecule.numbers, model.known[likely[:, 1:].argmax(1)][None]], 1),
+            torch.cat([molecule.numbers, model.numbers[likely[:, 1:].argmax(1)][None]], 1),
             torch.cat([molecule.positions, said.position[:, None].clamp(low, high)], 1),
             (bonds > 0.5)[None],
         )

@@ -19,7 +19,6 @@ from afmid_graphgen import NAME, __version__
 from afmid_graphgen.graph import ELEMENTS, NUMBERS
 from afmid_graphgen.options import GraphgenRecipe
 from afmid_graphgen.resimulate import (
-    ATOM,
     Z_MIN,
     Part,
     Prediction,
@@ -27,7 +26,6 @@ from afmid_graphgen.resimulate import (
     focused,
     near,
     nominal_height,
-    pixel_places,
     simulate,
 )
 from afmid_graphgen.targets import orders_of
@@ -37,7 +35,7 @@ CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
 LOOKS = 1.0  # weight of the loss of the attention
 POINTED = 3  # places to which the network is pointed in each step
 POINTING = 0.2  # Å: how far these are off along an axis, standard deviation
-LEAST = 1e-3  # share of a look below which it is astray, whatever it is
+LEAST = 1e-3  # added to what of the attention is right, so that its loss is bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,8 @@ class Apart:
     Attributes:
         part: what is left of them (B), K atoms of the largest.
         atoms: which atoms of the molecule these are, indices (B, K).
-        missing: which may come next, bool (B, N); none where all is there.
+        visible: which of the molecules' atoms the scan shows, bool (B, N).
+        missing: which of these may come next, bool (B, N); none where all is there.
         elements: of the molecules' atoms, one-hot in the order of `graph.NUMBERS` (B, N, 11).
         positions: (B, N, 3), Å, as in Part.
         bonds: which atoms have a bond, bool (B, N, N).
@@ -55,6 +54,7 @@ class Apart:
 
     part: Part
     atoms: Tensor
+    visible: Tensor
     missing: Tensor
     elements: Tensor
     positions: Tensor
@@ -73,8 +73,8 @@ class Apart:
 
     def some(self) -> Tensor:
         """Return places (B, 3), Å, near atoms that may come next, one of each molecule; near any where all is there."""
-        chance = torch.rand(self.missing.shape, device=self.missing.device)
-        chosen = chance.where(self.missing, -1.0).argmax(1)
+        candidates = self.missing.where(self.missing.any(1, keepdim=True), self.visible)
+        chosen = torch.rand(candidates.shape, device=candidates.device).where(candidates, -1.0).argmax(1)
         place = self.positions[torch.arange(len(chosen), device=chosen.device), chosen]
         return place + POINTING * torch.randn_like(place)
 
@@ -141,7 +141,8 @@ class ResimulateTask:
     def validate(self, model: nn.Module, batches: Sequence[Examples]) -> dict[str, float]:
         """Return the loss, and how well one atom is added with the rest given: the same parts each time.
 
-        Errors of the position are in Å, over the examples of which something is missing.
+        Errors of the position are in Å, over the examples of which something is missing. Where any atom may come next,
+        all figures are of the one that is nearest to what is said, which is easier than one that is drawn.
         """
         total, errors, right, pairs = 0.0, [], [], []
         for index, batch in enumerate(batches):
@@ -245,7 +246,7 @@ def taken_apart(
         positions=positions[row, order] * there[..., None],
         bonds=bonds[row[..., None], order[:, :, None], order[:, None]] & there[:, :, None] & there[:, None],
     )
-    return Apart(part, order, missing, elements, positions, bonds)
+    return Apart(part, order, visible, missing, elements, positions, bonds)
 
 
 def published(said: Prediction, true: Next) -> Tensor:
@@ -262,24 +263,23 @@ def published(said: Prediction, true: Next) -> Tensor:
 
 
 def astray(attention: Tensor, apart: Apart, x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean of −log of what of the attention (B, X', Y') goes to atoms that may come next.
+    """Return the mean of −log(a + `LEAST`), where a of the attention (B, X', Y') goes to atoms that may come next.
 
-    Pixels count by a Gaussian of width `ATOM` of the distance to such atoms.
+    Pixels count by `near`.
 
     Args:
         attention: of the finest scale's pixels.
         apart: molecules.
         x, y: the pixels' places from the window's centre (B, X) and (B, Y), Å.
     """
-    found = (attention * near(apart.positions, apart.missing, x, y, ATOM)).sum((1, 2))
+    found = (attention * near(apart.positions, apart.missing, x, y)).sum((1, 2))
     return -_mean((found + LEAST).log(), apart.missing.any(1))
 
 
 def _pointed(place: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return attention (B, X', Y') that goes to places (B, 3), Å, and not quite only there."""
-    away = (pixel_places(axis) - place[:, k, None] for k, axis in enumerate((x, y)))
-    along_x, along_y = ((-(distance / ATOM).square() / 2).softmax(1) for distance in away)
-    return along_x[:, :, None] * along_y[:, None]
+    """Return attention (B, X', Y') that goes to places (B, 3), Å, in the window."""
+    attention = near(place[:, None], torch.ones_like(place[:, :1], dtype=torch.bool), x, y)
+    return attention / attention.sum((1, 2), keepdim=True).clamp_min(1e-6)
 
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:

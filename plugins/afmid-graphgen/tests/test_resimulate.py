@@ -14,10 +14,11 @@ from afmid.molecule import Molecule
 from afmid.simulate import SimulationOptions, load_engine
 from afmid.simulate import simulate as scans_of
 from afmid_graphgen.graph import ELEMENTS, MOST_MISSING, ORDERS
+from afmid_graphgen.paper import QUERY
 from afmid_graphgen.resimulate import (
-    ATOM,
     Z_MIN,
     Config,
+    Encoder,
     Part,
     Resimulate,
     focused,
@@ -36,17 +37,17 @@ MOLECULE = Molecule([8, 6, 1], [[0, 0.5, -0.3], [0.2, -0.7, -0.6], [-0.9, 0.6, 0
 
 
 def inputs(sizes, pixels=32, width=0):
-    """Return random arguments of a network for molecules of given sizes, filled up to a width."""
+    """Return random arguments of a network for molecules of given sizes, filled up to a width; y has 3 pixels more."""
     generator = torch.Generator().manual_seed(0)
     count, atoms = len(sizes), max([width, *sizes])
     there = torch.arange(atoms) < torch.tensor(sizes)[:, None]
-    df, simulated = normalised(torch.randn(2 * count, pixels, pixels, 10, generator=generator)).chunk(2)
+    df, simulated = normalised(torch.randn(2 * count, pixels, pixels + 3, 10, generator=generator)).chunk(2)
     numbers = torch.tensor([1, 6, 7, 8, 9])[torch.randint(5, (count, atoms), generator=generator)] * there
     positions = 2 * torch.randn(count, atoms, 3, generator=generator) * there[..., None]
     bonds = torch.rand(count, atoms, atoms, generator=generator) < 0.3
     bonds = (bonds | bonds.mT) & there[:, None] & there[:, :, None]
-    axis = torch.linspace(-2, 2, pixels).expand(count, -1)
-    return df, simulated, Part(numbers, positions, bonds), axis, 1.1 * axis
+    x, y = (torch.linspace(-2, 2, number).expand(count, -1) for number in (pixels, pixels + 3))
+    return df, simulated, Part(numbers, positions, bonds), x, 1.1 * y
 
 
 def part_of(arguments, which, order=slice(None)):
@@ -95,6 +96,13 @@ def test_a_configuration_survives_json():
 def test_other_sizes_than_four_are_refused_in_words(name):
     with pytest.raises(ValueError, match=f"{name}: 4 whole numbers from 1 to"):
         Config.from_json(json.dumps({name: [2, 3, 4]}))
+
+
+def test_both_encoders_begin_alike():
+    torch.manual_seed(0)
+    model = Resimulate(SMALL)
+    for one, other in zip(model.reference.parameters(), model.simulated.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 @torch.no_grad()
@@ -176,21 +184,39 @@ def test_the_network_looks_away_from_atoms_that_are_there(model):
     assert float(attention.sum()) == pytest.approx(1, rel=1e-5)
     nobody = Part(molecule.numbers * 0, molecule.positions, molecule.bonds)
     known = model.encode(df, simulated, molecule)._replace(molecule=nobody)  # but what follows from them stays
-    there = near(molecule.positions, molecule.numbers > 0, x, y, ATOM) > 0.9
+    there = near(molecule.positions, molecule.numbers > 0, x, y) > 0.9
     assert 0 < there.sum() < there.numel()
     assert attention[there].sum() < 0.01 * model.look(known, x, y)[there].sum()
 
 
 def test_of_attention_to_two_places_only_the_stronger_counts():
-    axis = torch.linspace(-4, 4, 65)[None, 1:]
-    places = pixel_places(axis)[0]
-    attention = torch.zeros(1, 32, 32)
-    attention[0, 4, 6], attention[0, 20, 25], attention[0, 21, 25] = 0.4, 0.35, 0.25
-    one = focused(attention, axis, axis)
+    x, y = (torch.linspace(-4, 4, number)[None] for number in (64, 40))
+    attention = torch.zeros(1, 32, 20)
+    attention[0, 24, 6], attention[0, 10, 15], attention[0, 11, 15] = 0.4, 0.35, 0.25
+    one = focused(attention, x, y)
     assert float(one.sum()) == pytest.approx(1)
-    assert float(one[0, 4, 6]) == pytest.approx(1, abs=1e-6)
-    mean = torch.stack([(one[0].sum(1) * places).sum(), (one[0].sum(0) * places).sum()])
-    torch.testing.assert_close(mean, places[[4, 6]])
+    assert float(one[0, 24, 6]) == pytest.approx(1, abs=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pixels", [128, 100, 90])
+def test_all_scales_look_at_the_same_place(pixels):
+    torch.manual_seed(0)
+    encoder = Encoder(SMALL)
+    axis = torch.arange(pixels)[None].float()
+    maps = [h * 0 for h in encoder.features(torch.randn(1, pixels, pixels, 10))]
+    for scale in range(4):
+        size, seen = maps[scale].shape[2], [h.clone() for h in maps]
+        pixel = size // 2
+        seen[scale][..., pixel, pixel] = 1
+        encoder.gates[scale].weight.data.fill_(1.0)
+        drawn = encoder.attraction(seen, maps, torch.ones(1, QUERY)) - encoder.attraction(
+            maps, maps, torch.ones(1, QUERY)
+        )
+        along, places = drawn[0].clamp_min(0).sum(1), pixel_places(axis)[0]
+        middle = 2 ** (scale + 1) * (pixel + 0.5) - 0.5  # of that pixel, in those of the stack
+        if scale < 3:  # the deepest is convolved besides
+            assert float((along * places).sum() / along.sum()) == pytest.approx(middle, abs=0.01)
 
 
 @torch.no_grad()

@@ -13,8 +13,17 @@ from afmid.molecule import Molecule
 from afmid.plugins import installed
 from afmid_graphgen.graph import NUMBERS
 from afmid_graphgen.options import GraphgenRecipe
-from afmid_graphgen.resimulate import Z_MIN, Config, Prediction, Resimulate, nominal_height
-from afmid_graphgen.resimulate_task import CLASS, LEAST, ResimulateTask, astray, published, taken_apart
+from afmid_graphgen.resimulate import Z_MIN, Config, Prediction, Resimulate, nominal_height, pixel_places
+from afmid_graphgen.resimulate_task import (
+    CLASS,
+    LEAST,
+    POINTING,
+    ResimulateTask,
+    _pointed,
+    astray,
+    published,
+    taken_apart,
+)
 
 RECIPE = GraphgenRecipe(
     architecture="resimulate", ordering="random", simulation={"pixels": 32, "size": 4.0}, batch=6, validation_scans=12,
@@ -134,6 +143,23 @@ def test_in_an_order_what_is_said_does_not_choose_the_next(ordering):
     assert torch.equal(here.classes, there.classes)
 
 
+def test_the_network_is_pointed_near_atoms_that_are_missing_and_that_the_scan_shows():
+    given = examples(depths=(0.0, 0.1, -Z_MIN + 0.1, 0.2))
+    apart = taken_apart(given, "random", seeded())
+    places = apart.some()
+    away = (apart.positions - places[:, None]).norm(dim=2)
+    may = apart.missing.where(apart.missing.any(1, keepdim=True), apart.visible)
+    assert not may[:, 2].any()
+    assert away.where(may, torch.inf).min(1).values.max() < 6 * POINTING
+    axis = ((torch.arange(32) - 15.5) * 0.125).expand(len(given), -1)
+    attention, pixels = _pointed(places, axis, axis), pixel_places(axis)
+    torch.testing.assert_close(attention.sum((1, 2)), torch.ones(len(given)))
+    mean = torch.stack([(attention.sum(2) * pixels).sum(1), (attention.sum(1) * pixels).sum(1)], 1)
+    inside = (places[:, :2].abs() < 1.0).all(1)
+    assert inside.any()
+    torch.testing.assert_close(mean[inside], places[inside, :2], atol=0.02, rtol=0)
+
+
 def test_what_is_hidden_or_out_of_the_window_is_never_asked_for():
     given = examples(depths=(0.0, 0.1, -Z_MIN + 0.1, 0.2))
     positions = given.positions.clone()
@@ -179,7 +205,7 @@ def test_a_look_is_astray_unless_it_goes_to_an_atom_that_may_come_next():
 def test_where_everything_is_there_only_the_class_is_learnt():
     true = apart_and_next(examples(1), "random")
     done = true._replace(classes=torch.zeros(1, dtype=torch.int64))
-    said = perfect(true)._replace(classes=torch.zeros(1, 1 + len(NUMBERS)), position=true.position + 1)
+    said = Prediction(torch.zeros(1, 1 + len(NUMBERS)), true.position + 1, torch.ones(true.bonds.shape))
     loss = published(said, done)
     assert loss == pytest.approx(CLASS * math.log(1 + len(NUMBERS)), rel=1e-5)
 
