@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	$(BIN)/afmid identify demo/pentacene.npz -o demo/pentacene/ --force
 
 test: $(VENV)/developer
-	$(BIN)/python -m pytest --quiet --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --quiet
 
 lint: $(VENV)/developer
 	$(BIN)/ruff check .
