@@ -38,10 +38,10 @@ def main() -> None:
     options = parser.parse_args()
     known = [json.loads(line) for line in DATA.read_text().splitlines()] if DATA.exists() else []
     for name, _, folders in (given.partition("=") for given in options.runs):
-        network, others = name.removesuffix("+"), [row for row in known if row["network"] != name.removesuffix("+")]
-        before = [row for row in known if row["network"] == network and name.endswith("+")]
-        seen = max((row["scans"] for row in before), default=0)
-        known = [*others, *before, *_chained(network, map(Path, folders.split(",")), seen)]
+        network = name.removesuffix("+")
+        known = [row for row in known if row["network"] != network or name.endswith("+")]
+        seen = max((row["scans"] for row in known if row["network"] == network), default=0)
+        known += _chained(network, map(Path, folders.split(",")), seen)
     if options.runs:
         DATA.write_text("".join(json.dumps(row) + "\n" for row in known))
     figure = Figure(figsize=(11, 2.4 * len(GOALS)), layout="constrained")

@@ -154,15 +154,15 @@ class Resimulate(nn.Module):
             molecule: so far.
             x, y: the pixels' places from the window's centre (B, X) and (B, Y), Å.
         """
-        known = self.encode(df, simulated, molecule)
+        known = self.encode(self.reference.features(df), simulated, molecule)
         return self.answer(known, focused(self.look(known, x, y), x, y), x, y)
 
-    def encode(self, df: Tensor, simulated: Tensor, molecule: Part) -> Known:
-        """Return features of both stacks and of the molecule; arguments are those of `forward`."""
+    def encode(self, scan: list[Tensor], simulated: Tensor, molecule: Part) -> Known:
+        """Return what is known from the scan's features, the simulated stack and the molecule so far."""
         nodes = self._nodes(molecule)
         there = molecule.numbers[..., None] > 0
         graph = (self.gate(nodes).sigmoid() * self.value(nodes) * there).sum(1)
-        return Known(molecule, nodes, graph, self.reference.features(df), self.simulated.features(simulated))
+        return Known(molecule, nodes, graph, scan, self.simulated.features(simulated))
 
     def look(self, known: Known, x: Tensor, y: Tensor) -> Tensor:
         """Return what the pixels of the finest scale count for (B, X', Y'), 1 together."""
@@ -349,12 +349,15 @@ def generate(
     along_x, along_y = (df.new_tensor(axis - c)[None] for axis, c in zip((x, y), centre, strict=True))
     low = torch.stack([along_x[0, 0], along_y[0, 0], df.new_tensor(Z_MIN)])
     high = torch.stack([along_x[0, -1], along_y[0, -1], df.new_tensor(0.0)])
-    lowest, seen = df.new_tensor([nominal_height(options)]), normalised(df)
+    lowest, scan = df.new_tensor([nominal_height(options)]), model.reference.features(normalised(df))
     classes, bonds, steps = df.new_zeros(0, 1 + len(ELEMENTS)), df.new_zeros(0, 0), 0
     molecule = Part(model.numbers.new_zeros(1, 0), df.new_zeros(1, 0, 3), bonds[None] > 0)
     while len(classes) < most:
         steps += 1
-        said = model(seen, simulate(molecule, along_x, along_y, lowest, options, simulator), molecule, along_x, along_y)
+        simulated = simulate(molecule, along_x, along_y, lowest, options, simulator)
+        known = model.encode(scan, simulated, molecule)
+        attention = focused(model.look(known, along_x, along_y), along_x, along_y)
+        said = model.answer(known, attention, along_x, along_y)
         likely = said.classes.softmax(1)
         if not likely[0].argmax():
             break

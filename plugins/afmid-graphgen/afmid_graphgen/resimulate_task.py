@@ -127,7 +127,7 @@ class ResimulateTask:
         """Return the loss of one step, of parts of the molecules that are drawn anew each time."""
         (x, y), network = _centred(examples), cast(Resimulate, model)
         apart, simulated = self._apart(examples)
-        known = network.encode(normalised(examples.df), simulated, apart.part)
+        known = network.encode(network.reference.features(normalised(examples.df)), simulated, apart.part)
         attention = network.look(known, x, y)
         said = network.answer(known, focused(attention, x, y), x, y)
         losses = [published(said, apart.next(said.position)), LOOKS * astray(attention, apart, x, y)]

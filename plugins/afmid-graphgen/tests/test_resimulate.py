@@ -180,10 +180,11 @@ def test_a_window_of_any_size_will_do(model, pixels):
 def test_the_network_looks_away_from_atoms_that_are_there(model):
     df, simulated, molecule, x, y = inputs([4])
     molecule.positions[..., :2] = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
-    attention = model.look(model.encode(df, simulated, molecule), x, y)
+    known = model.encode(model.reference.features(df), simulated, molecule)
+    attention = model.look(known, x, y)
     assert float(attention.sum()) == pytest.approx(1, rel=1e-5)
     nobody = Part(molecule.numbers * 0, molecule.positions, molecule.bonds)
-    known = model.encode(df, simulated, molecule)._replace(molecule=nobody)  # but what follows from them stays
+    known = known._replace(molecule=nobody)  # but what follows from the atoms stays
     there = near(molecule.positions, molecule.numbers > 0, x, y) > 0.9
     assert 0 < there.sum() < there.numel()
     assert attention[there].sum() < 0.01 * model.look(known, x, y)[there].sum()
