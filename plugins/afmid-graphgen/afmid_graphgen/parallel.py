@@ -1,5 +1,9 @@
 """From a stack to a graph by the parallel network, which looks at all eight turns and mirror images.
 
+The stack is padded such that the molecule's centre lies where coarse pixels of the U-Net meet, wherever in the window
+it is, since a convolutional network with strides does not see the same in a shifted image (Zhang, "Making convolutional
+networks shift-invariant again", ICML 2019).
+
 What it says is brought to honest confidences by one temperature for each kind of answer (Guo et al., "On calibration of
 modern neural networks", ICML 2017), settled on validation scans.
 """
@@ -14,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, pad
 
 from afmid.data.examples import Examples
 from afmid.networks.peaks import find_peaks
-from afmid.networks.stack import padded
 from afmid.networks.symmetry import ALIKE, SYMMETRIES, Symmetry
 from afmid_graphgen.graph import ORDERS, Graph
 from afmid_graphgen.model import Answers, GraphNet, Pairs, pairs_of
@@ -80,16 +83,18 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
 
     `average` means over the eight turns and mirror images. `places` (M, 2), in pixels, take the place of the peaks.
     """
+    x, y = df.shape[1:3]
+    (left, low), df = _laid(df, model.stride)
     df = df.to(next(model.parameters()).device)
-    size = df.new_tensor(df.shape[1:3])
+    size, moved = df.new_tensor(df.shape[1:3]), df.new_tensor([left, low])
     looks, images = [], []
     for alike in _batches(ALIKE if average else [SYMMETRIES[:1]], df.shape[1] * df.shape[2]):
         turned = torch.cat([symmetry.turned(df) for symmetry in alike])
-        features = model.features(padded(turned, model.stride))
-        shown = model.image(features)[:, None, : turned.shape[1], : turned.shape[2]]
+        features = model.features(turned)
+        shown = model.image(features)[:, None]
         images += [symmetry.back(image) for symmetry, image in zip(alike, shown, strict=True)]
         looks.append((alike, features, size.new_tensor(turned.shape[1:3])))
-    image = torch.cat(images).mean(0)
+    image = torch.cat(images).mean(0)[left : left + x, low : low + y]
     if places is None:
         peaks, heights = find_peaks(image[None], most=MOST)
         places = peaks[heights > 0]
@@ -97,7 +102,7 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
     pairs = pairs_of(places, torch.zeros(len(places), dtype=torch.long, device=size.device))
     said = []
     for alike, features, turned_size in looks:
-        there = [symmetry.vector(places - (size - 1) / 2) + (turned_size - 1) / 2 for symmetry in alike]
+        there = [symmetry.vector(places + moved - (size - 1) / 2) + (turned_size - 1) / 2 for symmetry in alike]
         look = torch.arange(len(alike), device=size.device)
         of_each = Pairs(
             *((len(places) * look[:, None] + atom).flatten() for atom in pairs[:2]), pairs.distance.repeat(len(alike))
@@ -114,6 +119,20 @@ def view(model: GraphNet, df: Tensor, average: bool = True, places: Tensor | Non
     between = (shifts - shifts.mean(0)).square().mean(0)  # how the looks differ
     mean = mean._replace(log_variance=(within + between).log().cpu())
     return View(image.cpu(), places.cpu(), mean, Pairs(*(part.cpu() for part in pairs)))
+
+
+def _laid(df: Tensor, multiple: int) -> tuple[tuple[int, int], Tensor]:
+    """Return how many pixels come before a stack (1, X, Y, Z) along x and y, and it between repeated edges.
+
+    X and Y become multiples of a number. Where Δf changes is the molecule; its centre comes to lie at such a multiple.
+    """
+    steep = torch.stack(torch.gradient(df[0].cpu().double().mean(2))).square().sum(0) + torch.finfo(torch.double).tiny
+    sides = []
+    for profile in (steep.sum(1), steep.sum(0)):
+        centre = int((profile * torch.arange(len(profile))).sum() / profile.sum())
+        sides.append((-(centre + 1) % multiple, (centre + 1 - len(profile)) % multiple))
+    x, y = sides
+    return (x[0], y[0]), pad(df.permute(0, 3, 1, 2), (*y, *x), mode="replicate").permute(0, 2, 3, 1)
 
 
 def _batches(looks: Sequence[Sequence[Symmetry]], pixels: int) -> list[Sequence[Symmetry]]:

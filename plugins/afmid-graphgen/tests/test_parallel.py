@@ -25,7 +25,7 @@ def stack(x=40, y=56):
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
 def test_a_turned_scan_gives_the_turned_answer(model, symmetry):
-    df, places = stack(48, 64), PLACES  # multiples of the stride, since padding comes at one side
+    df, places = stack(), PLACES
     size = torch.tensor(df.shape[1:3])
     turned = symmetry.turned(df)
     there = symmetry.vector(places - (size - 1) / 2) + (torch.tensor(turned.shape[1:3]) - 1) / 2
@@ -37,6 +37,19 @@ def test_a_turned_scan_gives_the_turned_answer(model, symmetry):
     torch.testing.assert_close(shift, other.answers.shift, rtol=1e-4, atol=1e-5)
     across = [1, 0, 2] if symmetry.turns % 2 else [0, 1, 2]
     torch.testing.assert_close(one.answers.log_variance[:, across], other.answers.log_variance, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("x", "y"), [(1, 0), (5, 7), (8, 3)])
+def test_a_molecule_elsewhere_in_the_window_gives_the_same_answer(model, x, y):
+    wide = torch.zeros(1, 168, 168, 10)
+    wide[:, 72:96, 72:96] = stack(24, 24)
+    places, moved = PLACES + 68, torch.tensor([x, y])
+    here = view(model, wide[:, 4:148, 4:148], places=places)
+    there = view(model, wide[:, 4 + x : 148 + x, 4 + y : 148 + y], places=places - moved)
+    part = there.image[60 - x : 100 - x, 60 - y : 100 - y]
+    torch.testing.assert_close(here.image[60:100, 60:100], part, rtol=1e-4, atol=1e-5)
+    for said, again in zip(here.answers, there.answers, strict=True):
+        torch.testing.assert_close(said, again, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("places", [PLACES, PLACES[:0]])
