@@ -13,10 +13,10 @@ follows:
   valences go to atoms that are not seen; each pair tells the bond.
 
 Departures from the paper: positions enter as distances alone, so that where in the image a molecule lies matters no
-more than the coarsest pixels of the U-Net make it; all atoms and bonds are decided together; positions are revised
-after atoms have seen each other; the image has one peak per atom in place of a grid with 20 levels, because visible
-atoms never lie above each other, and the depth is a number of its own; elements in place of five classes; bonds with
-their orders.
+more than the coarsest pixels of the U-Net make it (`parallel.py` lays them by the molecule); all atoms and bonds are
+decided together; positions are revised after atoms have seen each other; the image has one peak per atom in place of a
+grid with 20 levels, because visible atoms never lie above each other, and the depth is a number of its own; elements
+in place of five classes; bonds with their orders.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,8 @@ These are 765,596 parameters; the thesis states 750,335 and leaves the wiring op
 - The deepest features are convolved before they are upsampled, which is cheaper; and the sum over the queries is taken
   of the weights of the last convolution, which is the same.
 - The bond head is told where each atom lies from the predicted position, and how far.
-- In training the network also answers about places near missing atoms that it is pointed to, which costs little.
+- In training the network also answers about places near missing atoms that it is pointed to, which costs little; and
+  atoms that are there lie a little off, some with another's element, as generation leaves them.
 - Partial molecules are simulated under the nominal tip and without charges, since MMFF94's need the whole molecule; in
   generation, where a scan's height is not known, from the nominal height over a topmost atom of carbon.
 

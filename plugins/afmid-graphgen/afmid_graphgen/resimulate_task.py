@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -35,6 +35,8 @@ CLASS, BONDS = 3.0, 2.0  # weights of their losses, beside 1 of the position's
 LOOKS = 1.0  # weight of the loss of the attention
 POINTED = 3  # places to which the network is pointed in each step
 POINTING = 0.2  # Å: how far these are off along an axis, standard deviation
+MISPLACED = 0.3  # Å: largest standard deviation along an axis of atoms that are there, in training
+MISNAMED = 0.2  # share of these that are said to be of another element
 LEAST = 1e-3  # added to what of the attention is right, so that its loss is bounded
 
 
@@ -126,7 +128,9 @@ class ResimulateTask:
     def loss(self, model: nn.Module, examples: Examples) -> Tensor:
         """Return the loss of one step, of parts of the molecules that are drawn anew each time."""
         (x, y), network = _centred(examples), cast(Resimulate, model)
-        apart, simulated = self._apart(examples)
+        apart = taken_apart(examples, self.recipe.ordering)
+        apart = replace(apart, part=mistaken(apart.part))
+        simulated = self._simulated(apart.part, examples)
         known = network.encode(network.reference.features(normalised(examples.df)), simulated, apart.part)
         attention = network.look(known, x, y)
         said = network.answer(known, focused(attention, x, y), x, y)
@@ -201,16 +205,16 @@ class ResimulateTask:
 
     def _step(self, model: nn.Module, examples: Examples, seed: int) -> Step:
         """Return one step of each example, the same each time."""
-        apart, simulated = self._apart(examples, torch.Generator().manual_seed(seed))
+        apart = taken_apart(examples, self.recipe.ordering, torch.Generator().manual_seed(seed))
+        simulated = self._simulated(apart.part, examples)
         said = model(normalised(examples.df), simulated, apart.part, *_centred(examples))
         return Step(simulated, said, apart.next(said.position))
 
-    def _apart(self, examples: Examples, generator: torch.Generator | None = None) -> tuple[Apart, Tensor]:
-        """Return the molecules taken apart, and simulated stacks of what is left (B, X, Y, Z)."""
-        apart = taken_apart(examples, self.recipe.ordering, generator)
+    def _simulated(self, part: Part, examples: Examples) -> Tensor:
+        """Return the stacks (B, X, Y, Z) of what is left of the molecules."""
         lowest, options = examples.z[:, -1], self.recipe.simulation
         lowest = lowest.where(lowest.isfinite(), nominal_height(options))
-        return apart, simulate(apart.part, *_centred(examples), lowest, options, self.simulator)
+        return simulate(part, *_centred(examples), lowest, options, self.simulator)
 
 
 def taken_apart(
@@ -247,6 +251,22 @@ def taken_apart(
         bonds=bonds[row[..., None], order[:, :, None], order[:, None]] & there[:, :, None] & there[:, None],
     )
     return Apart(part, order, visible, missing, elements, positions, bonds)
+
+
+def mistaken(part: Part) -> Part:
+    """Return molecules as generation leaves them: atoms beside their places, and some of another's element.
+
+    What was learnt from true parts alone would hold until the first error (Ross et al., AISTATS 2011).
+    """
+    there = part.numbers > 0
+    spread = MISPLACED * torch.rand(len(there), 1, 1, device=there.device)
+    positions = part.positions + spread * torch.randn_like(part.positions) * there[..., None]
+    positions = torch.cat([positions[..., :2], positions[..., 2:].clamp(Z_MIN, 0)], 2)
+    others = part.numbers[there]
+    drawn = others[torch.randint(max(1, len(others)), (len(others),), device=there.device)]
+    misnamed = torch.rand(len(others), device=there.device) < MISNAMED
+    numbers = part.numbers.masked_scatter(there, drawn.where(misnamed, others))
+    return Part(numbers, positions, part.bonds)
 
 
 def published(said: Prediction, true: Next) -> Tensor:

@@ -17,10 +17,13 @@ from afmid_graphgen.resimulate import Z_MIN, Config, Prediction, Resimulate, nom
 from afmid_graphgen.resimulate_task import (
     CLASS,
     LEAST,
+    MISNAMED,
+    MISPLACED,
     POINTING,
     ResimulateTask,
     _pointed,
     astray,
+    mistaken,
     published,
     taken_apart,
 )
@@ -158,6 +161,22 @@ def test_the_network_is_pointed_near_atoms_that_are_missing_and_that_the_scan_sh
     inside = (places[:, :2].abs() < 1.0).all(1)
     assert inside.any()
     torch.testing.assert_close(mean[inside], places[inside, :2], atol=0.02, rtol=0)
+
+
+def test_in_training_atoms_that_are_there_lie_a_little_off_and_some_have_anothers_element():
+    true = taken_apart(examples(4000, depths=(0.35,) * 4), "random", seeded()).part
+    torch.manual_seed(0)
+    wrong = mistaken(true)
+    there = true.numbers > 0
+    assert ((wrong.numbers > 0) == there).all()
+    assert not wrong.positions[~there].any()
+    off = (wrong.positions - true.positions)[there]
+    torch.testing.assert_close(off[:, :2].square().mean(0), torch.full((2,), MISPLACED**2 / 3), rtol=0.1, atol=0)
+    assert off[:, 2].abs().max() > 0.3
+    assert ((wrong.positions[..., 2] <= 0) & (wrong.positions[..., 2] >= Z_MIN)).all()
+    other = wrong.numbers[there] != true.numbers[there]
+    assert other.float().mean() == pytest.approx(0.75 * MISNAMED, rel=0.1)  # one in four takes its own element
+    assert (wrong.bonds == true.bonds).all()
 
 
 def test_what_is_hidden_or_out_of_the_window_is_never_asked_for():
