@@ -20,7 +20,7 @@ class Options(BaseModel, extra="forbid", frozen=True):
     """What `afmid identify --method graphgen` can be told."""
 
     confidence: float = Field(
-        0.7, ge=0, le=1,
+        0.55, ge=0, le=1,
         description="atoms that exist less surely are left out; the confidence told is that times the element's",
     )  # fmt: skip
     average: bool = Field(True, description="average over the eight turns and mirror images of the scan")

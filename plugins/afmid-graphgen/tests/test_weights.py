@@ -26,11 +26,11 @@ def test_the_file_is_the_one_that_weights_toml_means(entry):
 
 
 def scan_of(molecule):
-    (scan,) = simulate([molecule], SimulationOptions(), load_engine("torch", "cpu")[1])
+    (scan,) = simulate([molecule], SimulationOptions(size=20, pixels=160), load_engine("torch", "cpu")[1])
     return scan
 
 
-@pytest.mark.parametrize("name", ["pentacene", "1-bromo-3,5-dichlorobenzene"])
+@pytest.mark.parametrize("name", ["pentacene", "1-bromo-3,5-dichlorobenzene", "PTCDA"])
 def test_a_flat_molecule_is_named(name):
     molecule = read_molecule(name)
     answer = load(default(IDENTIFIER).shipped, "cpu").identify([scan_of(molecule)], Options())
