@@ -50,9 +50,9 @@ def afmid_train() -> Iterable[Trainer]:
 
 
 def _load_method(weights: Path | None, device: str) -> Any:
-    from afmid_graphgen.method import load
+    from afmid_graphgen.method import GraphgenMethod
 
-    return load(weights, device)
+    return GraphgenMethod.load(weights, device)
 
 
 def _load_task(recipe: Any, device: str) -> Any:

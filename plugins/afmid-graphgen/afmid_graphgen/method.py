@@ -1,8 +1,9 @@
 """Identify with a graphgen network: atoms with their elements, bonds, and the molecule that they make."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,11 @@ LEAST = 0.01  # probability of an element that is told
 
 
 class GraphgenMethod:
-    """A network with its weights.
+    """A network with its weights; a method of another name may do the same with networks of its own.
+
+    Attributes:
+        name, version: of the method.
+        build: makes its networks, as in afmid_graphgen.networks.
 
     Args:
         model: the network, on the device where it runs.
@@ -32,10 +37,26 @@ class GraphgenMethod:
         weights: SHA-256 of the weights file.
     """
 
+    name: ClassVar[str] = NAME
+    version: ClassVar[str] = __version__
+    build: ClassVar[Callable[[str, str], Network]] = staticmethod(build)
+
     def __init__(self, model: Network, temperatures: Temperatures | None = None, weights: str = ""):
         self.model = model.eval()
         self.temperatures = temperatures or Temperatures()
         self.weights = weights
+
+    @classmethod
+    def load(cls, weights: Path | None, device: str) -> Self:
+        """Return the method with the weights of a safetensors file.
+
+        Raises:
+            WeightsError: no file, one made for something else, or tensors that do not fit the network.
+        """
+        model, origin = read_network(weights, cls.name, cls.build)
+        with fitting(origin.path, cls.name):
+            temperatures = Temperatures.from_json(origin.metadata.get("temperatures", "{}"))
+        return cls(model.to(device), temperatures, origin.sha256)
 
     def identify(self, scans: Sequence[Scan], options: Options, prefix: Molecule | None = None) -> Identification:
         """Return the atoms, bonds and SMILES of what the CO tip's scan shows.
@@ -44,21 +65,21 @@ class GraphgenMethod:
             DataError: no scan, or one that the network cannot see (afmid.networks.stack.prepare).
         """
         if not scans:
-            raise DataError("graphgen needs a scan, got none")
+            raise DataError(f"{self.name} needs a scan, got none")
         scan = next((scan for scan in scans if scan.tip == TIP), scans[0])
         if scan.tip != TIP:
-            log.warning("graphgen was trained on %s tips; a scan with a %s tip may be misread", TIP, scan.tip)
+            log.warning("%s was trained on %s tips; a scan with a %s tip may be misread", self.name, TIP, scan.tip)
         notes = [f"the scan of the {other.tip} tip was not used" for other in scans if other is not scan]
         if prefix is not None:
-            log.info("graphgen: atoms known beforehand make no difference to this method")
+            log.info("%s: atoms known beforehand make no difference to this method", self.name)
         stack = prepare(scan)
         seen = look(self.model, stack, options.average, self.temperatures)
         decoded = decode(seen.graph, options.confidence)
         shape = scan.df.shape[:2]
         maps = {name: Map(resample(image[None], shape)[0].numpy(), "1") for name, image in seen.maps.items()}
         return Identification(
-            method=NAME,
-            version=__version__,
+            method=self.name,
+            version=self.version,
             x=scan.x,
             y=scan.y,
             weights=self.weights,
@@ -113,15 +134,3 @@ def _told(decoded: Decoded) -> list[str]:
     if (pieces := decoded.smiles.count(".") + 1) > 1:
         notes.append(f"the atoms found make {pieces} separate pieces")
     return notes
-
-
-def load(weights: Path | None, device: str) -> GraphgenMethod:
-    """Return the method with the weights of a safetensors file.
-
-    Raises:
-        WeightsError: no file, one made for something else, or tensors that do not fit the network.
-    """
-    model, origin = read_network(weights, NAME, build)
-    with fitting(origin.path, NAME):
-        temperatures = Temperatures.from_json(origin.metadata.get("temperatures", "{}"))
-    return GraphgenMethod(model.to(device), temperatures, origin.sha256)

@@ -113,8 +113,8 @@ class GraphNet(UNet):
         self.pair = nn.Linear(sum(config.widths[:2]) + SCALES, config.pair)
         self.rounds = nn.ModuleList(Round(config.atom, config.pair) for _ in range(config.rounds))
         self.counts = (1, len(ELEMENTS), MOST_MISSING + 1, 3, 3)
-        self.of_atom = _head(config.atom, sum(self.counts))
-        self.of_pair = _head(config.pair, len(ORDERS))
+        self.of_atom = head(config.atom, sum(self.counts))
+        self.of_pair = head(config.pair, len(ORDERS))
         start_from_zero(self.peaks)
         self.spread: Tensor
         self.register_buffer("spread", torch.tensor(SPREAD), persistent=False)
@@ -132,12 +132,20 @@ class GraphNet(UNet):
             batch: which stack each is in (M,), ascending.
             pairs: of atoms of one stack.
         """
-        h = self.atom(_sampled(features, places, batch))
+        return self.said(*self.met(features, places, batch, pairs))
+
+    def met(self, features: list[Tensor], places: Tensor, batch: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return features of atoms (M, atom) and of pairs (E, pair) that have learnt of each other; as in `answer`."""
+        h = self.atom(sampled(features, places, batch))
         halfway = (places[pairs.first] + places[pairs.second]) / 2
-        there = _sampled(features[:2], halfway, batch[pairs.first])
+        there = sampled(features[:2], halfway, batch[pairs.first])
         e = self.pair(torch.cat([there, _told(pairs.distance)], 1))
         for layer in self.rounds:
             h, e = layer(h, e, pairs)
+        return h, e
+
+    def said(self, h: Tensor, e: Tensor) -> Answers:
+        """Return what atoms with features (M, atom) and pairs with features (E, pair) are."""
         exists, elements, missing, shift, log_variance = self.of_atom(h).float().split(self.counts, 1)
         return Answers(
             exists[:, 0], elements, missing, shift * self.spread,
@@ -150,11 +158,11 @@ class Round(nn.Module):
 
     def __init__(self, atom: int, pair: int):
         super().__init__()
-        self.to_pair = _head(2 * atom + pair, pair, hidden=pair)
-        self.message = _head(atom + pair, atom, hidden=atom)
-        self.to_atom = _head(2 * atom, atom, hidden=atom)
-        for head in (self.to_pair, self.to_atom):
-            start_from_zero(head[-1])
+        self.to_pair = head(2 * atom + pair, pair, hidden=pair)
+        self.message = head(atom + pair, atom, hidden=atom)
+        self.to_atom = head(2 * atom, atom, hidden=atom)
+        for last in (self.to_pair[-1], self.to_atom[-1]):
+            start_from_zero(last)
 
     def forward(self, h: Tensor, e: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Return new features of atoms (M, atom) and pairs (E, pair)."""
@@ -175,16 +183,23 @@ def pairs_of(places: Tensor, batch: Tensor, pixel: float = PIXEL) -> Pairs:
     return Pairs(first, second, apart[first, second])
 
 
-def _sampled(features: list[Tensor], places: Tensor, batch: Tensor) -> Tensor:
+def sampled(features: list[Tensor], places: Tensor, batch: Tensor) -> Tensor:
     """Return features (M, C) of all scales at places (M, 2) of stacks (M,), linear between pixels."""
     size = places.new_tensor(features[0].shape[2:]) * 2
     grid = ((2 * places + 1) / size - 1).flip(1)  # grid_sample names the last axis first
-    count = torch.bincount(batch, minlength=len(features[0]))
-    row = torch.arange(len(batch), device=batch.device) - (count.cumsum(0) - count)[batch]
-    filled = grid.new_zeros(len(features[0]), max(1, int(count.max())), 1, 2)
-    filled[batch, row, 0] = grid
+    filled, row = by_stack(grid, batch, len(features[0]))
+    filled = filled[:, :, None]
     columns = [grid_sample(h.float(), filled, padding_mode="border", align_corners=False)[..., 0] for h in features]
     return activate(torch.cat([h.mT[batch, row] for h in columns], 1))
+
+
+def by_stack(values: Tensor, batch: Tensor, stacks: int) -> tuple[Tensor, Tensor]:
+    """Return values (M, D) of atoms as rows of their stacks (B, N, D), filled up with zeros, and which row each is."""
+    count = torch.bincount(batch, minlength=stacks)
+    row = torch.arange(len(batch), device=batch.device) - (count.cumsum(0) - count)[batch]
+    filled = values.new_zeros(stacks, max(1, int(count.max())), values.shape[1])
+    filled[batch, row] = values
+    return filled, row
 
 
 def _told(distance: Tensor) -> Tensor:
@@ -198,7 +213,8 @@ def _envelope(distance: Tensor) -> Tensor:
     return (1 + torch.cos(distance * (torch.pi / REACH))) / 2
 
 
-def _head(inputs: int, outputs: int, hidden: int | None = None) -> nn.Sequential:
+def head(inputs: int, outputs: int, hidden: int | None = None) -> nn.Sequential:
+    """Return two layers behind a normalisation."""
     hidden = hidden or inputs
     return nn.Sequential(
         nn.LayerNorm(inputs), nn.Linear(inputs, hidden), nn.LeakyReLU(SLOPE), nn.Linear(hidden, outputs)

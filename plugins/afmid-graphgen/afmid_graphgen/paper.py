@@ -23,7 +23,7 @@ At the published sizes these are 599,334 parameters; the paper has 625,082. What
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Config:
             raise ValueError(f"sigma: 0.05 to 1 Å, not {self.sigma!r:.60}")
 
     @classmethod
-    def from_json(cls, text: str) -> "Config":
+    def from_json(cls, text: str) -> Self:
         """Return the configuration that a weights file bears; ValueError or TypeError where it is none."""
         return config_from_json(cls, text)
 
@@ -236,8 +236,8 @@ def _upsampled(h: Tensor, factor: int) -> Tensor:
 # The graph
 
 
-class GraphBuilder(nn.Module):
-    """Say the class of the next atom, then its bonds to those before it."""
+class Gaze(nn.Module):
+    """Look at the images on four scales where the next atom is: (Q, 128)."""
 
     def __init__(self, channels: Sequence[int]):
         super().__init__()
@@ -247,11 +247,6 @@ class GraphBuilder(nn.Module):
         self.maps = nn.ModuleList(nn.Conv2d(c, QUERY, kernel_size=3, bias=False) for c in folded)
         self.image = nn.Linear(sum(folded), GRAPH)
         self.query = mlp(GRAPH + 3, QUERY, QUERY)
-        self.node = nn.Linear(3 + len(CLASSES), NODE)
-        self.messages, self.more_messages = Messages(), Messages()
-        self.gate, self.value = (mlp(NODE, HEAD, GRAPH) for _ in range(2))
-        self.class_head = mlp(2 * GRAPH, HEAD, len(CLASSES))
-        self.bond_head = mlp(2 * NODE + GRAPH, HEAD, 1)
 
     def views(self, scales: Sequence[Tensor]) -> list[Tensor]:
         """Return what is looked at on each scale, (B, Z C, X, Y), from the features of the encoder."""
@@ -260,22 +255,12 @@ class GraphBuilder(nn.Module):
         added = (_upsampled(conv(deepest), f) for conv, f in zip(self.deepest, factors, strict=True))
         return [(h + torch.relu(more)).flatten(1, 2) for h, more in zip(scales, added, strict=True)]
 
-    def forward(self, views: Sequence[Tensor], partial: Partial, query: Tensor) -> Said:
-        """Return what is said of the next atom of each partial graph at `query`, (Q, 3), in the graphs' frame."""
-        nodes = self.messages(self.node(_described(partial.positions, partial.classes)), partial.bonds)
-        gated = torch.sigmoid(self.gate(nodes)) * self.value(nodes)
-        graph = (gated * partial.there[..., None]).sum(1)  # (Q, 128)
+    def look(self, views: Sequence[Tensor], graph: Tensor, query: Tensor) -> Tensor:
+        """Return what views show (Q, 128), looked at as graphs (Q, 128) and the next atom's place (Q, 3) have it."""
         weights = self.query(torch.cat([graph, query], 1)).softmax(1)
         looks = [self._look(view, maps, weights) for view, maps in zip(views, self.maps, strict=True)]
-        image = self.image(torch.cat(looks, 1))
-        return Said(self.class_head(torch.cat([graph, image], 1)), image, nodes)
-
-    def bonds(self, said: Said, partial: Partial, query: Tensor, classes: Tensor) -> Tensor:
-        """Return logits (Q, N) of the bonds between an atom of `classes` (Q,) at `query` and the atoms before it."""
-        nodes = self.more_messages(said.nodes, partial.bonds)
-        new = torch.cat([self.node(_described(query, classes)), said.image], 1)[:, None].expand(-1, nodes.shape[1], -1)
-        logits: Tensor = self.bond_head(torch.cat([nodes, new], 2))
-        return logits.squeeze(2)
+        image: Tensor = self.image(torch.cat(looks, 1))
+        return image
 
     def _look(self, view: Tensor, maps: nn.Module, weights: Tensor) -> Tensor:
         """Return the features of a view (B, F, X, Y) where each of Q weightings (Q, 64) of the maps looks, (Q, F)."""
@@ -287,31 +272,61 @@ class GraphBuilder(nn.Module):
         return (attention.view(len(view), -1, attention.shape[1]) @ flat.transpose(1, 2)).flatten(0, 1)
 
 
+class GraphBuilder(Gaze):
+    """Say the class of the next atom, then its bonds to those before it."""
+
+    def __init__(self, channels: Sequence[int]):
+        super().__init__(channels)
+        self.node = nn.Linear(3 + len(CLASSES), NODE)
+        self.messages, self.more_messages = Messages(), Messages()
+        self.gate, self.value = (mlp(NODE, HEAD, GRAPH) for _ in range(2))
+        self.class_head = mlp(2 * GRAPH, HEAD, len(CLASSES))
+        self.bond_head = mlp(2 * NODE + GRAPH, HEAD, 1)
+
+    def forward(self, views: Sequence[Tensor], partial: Partial, query: Tensor) -> Said:
+        """Return what is said of the next atom of each partial graph at `query`, (Q, 3), in the graphs' frame."""
+        nodes = self.messages(self.node(described(partial.positions, partial.classes)), partial.bonds)
+        gated = torch.sigmoid(self.gate(nodes)) * self.value(nodes)
+        graph = (gated * partial.there[..., None]).sum(1)  # (Q, 128)
+        image = self.look(views, graph, query)
+        return Said(self.class_head(torch.cat([graph, image], 1)), image, nodes)
+
+    def bonds(self, said: Said, partial: Partial, query: Tensor, classes: Tensor) -> Tensor:
+        """Return logits (Q, N) of the bonds between an atom of `classes` (Q,) at `query` and the atoms before it."""
+        nodes = self.more_messages(said.nodes, partial.bonds)
+        new = torch.cat([self.node(described(query, classes)), said.image], 1)[:, None].expand(-1, nodes.shape[1], -1)
+        logits: Tensor = self.bond_head(torch.cat([nodes, new], 2))
+        return logits.squeeze(2)
+
+
 class Messages(nn.Module):
     """Atoms (Q, N, 20) that hear from those they are bonded to, both ways, several times."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int = ROUNDS) -> None:
         super().__init__()
+        self.rounds = rounds
         self.message = mlp(2 * NODE, MESSAGE, MESSAGE, NODE)
         self.update = nn.GRUCell(NODE, NODE)
 
     def forward(self, nodes: Tensor, bonds: Tensor) -> Tensor:
         h = nodes.flatten(0, 1)
         to, come_from = torch.cat([bonds, bonds.flip(1)]).T
-        for _ in range(ROUNDS):
+        for _ in range(self.rounds):
             messages = self.message(torch.cat([h[to], h[come_from]], 1))
             h = self.update(messages.new_zeros(h.shape).index_add(0, to, messages), h)
         return h.view_as(nodes)
 
 
 def mlp(*widths: int) -> nn.Sequential:
+    """Return linear layers of these widths with LeakyReLU between."""
     layers: list[nn.Module] = []
     for i, o in pairwise(widths):
         layers += [nn.Linear(i, o), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers[:-1])
 
 
-def _described(positions: Tensor, classes: Tensor) -> Tensor:
+def described(positions: Tensor, classes: Tensor) -> Tensor:
+    """Return positions (…, 3) with classes (…) as an atom's first features (…, 8)."""
     return torch.cat([positions, one_hot(classes, len(CLASSES)).to(positions.dtype)], -1)
 
 

@@ -145,8 +145,11 @@ def single_step(model: Paper, batches: Sequence[Examples]) -> dict[str, float]:
     return {"loss": loss, "grid_mse": grid, **dict(zip(names, (counts[:, 0] / counts[:, 1]).tolist(), strict=True))}
 
 
-def cut(examples: Examples, ordering: Literal["random", "y", "z"], generator: torch.Generator | None = None) -> Cut:
-    """Return `PARTS` partial graphs of each example, made by taking atoms away, and the next atom of each.
+def cut(
+    examples: Examples, ordering: Literal["random", "y", "z"], generator: torch.Generator | None = None,
+    parts: int = PARTS,
+) -> Cut:  # fmt: skip
+    """Return partial graphs of each example, so many `parts`, made by taking atoms away, and the next atom of each.
 
     `generator` is one of the CPU, whatever the examples' device; None stands for torch's own.
     """
@@ -154,7 +157,7 @@ def cut(examples: Examples, ordering: Literal["random", "y", "z"], generator: to
     origin = torch.stack([examples.x[:, 0], examples.y[:, 0], torch.zeros_like(examples.x[:, 0])], 1)[:, None]
     classes = torch.tensor(CLASS_BY_NUMBER, device=device)[examples.numbers].clamp_min(0)
     columns = (_shown(examples), examples.positions - origin, classes, examples.bonds, examples.orders)
-    there, positions, classes, bonds, orders = (column.repeat_interleave(PARTS, 0) for column in columns)
+    there, positions, classes, bonds, orders = (column.repeat_interleave(parts, 0) for column in columns)
     queries = len(there)
 
     kept = (torch.rand(queries, generator=generator).to(device) * there.sum(1)).long()  # 0 … all but one

@@ -18,7 +18,7 @@ from afmid.testing import MethodContract
 from afmid.weights import save_safetensors
 from afmid_graphgen import Options, __version__
 from afmid_graphgen.graph import ELEMENTS, ORDERS
-from afmid_graphgen.method import GraphgenMethod, load
+from afmid_graphgen.method import GraphgenMethod
 from afmid_graphgen.model import Answers, Config, GraphNet
 from afmid_graphgen.parallel import Temperatures
 
@@ -153,7 +153,7 @@ def test_pieces_without_a_bond_between_them_are_told():
 
 
 def test_the_answer_says_where_it_comes_from(weights):
-    answer = load(weights, "cpu").identify([scan()], Options())
+    answer = GraphgenMethod.load(weights, "cpu").identify([scan()], Options())
     assert (answer.method, answer.version, answer.source) == ("graphgen", __version__, "noise")
     assert answer.weights == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert answer.maps["peaks"].values.shape == (40, 56)
@@ -162,13 +162,13 @@ def test_the_answer_says_where_it_comes_from(weights):
 
 
 def test_atoms_less_sure_than_asked_are_left_out(weights):
-    method = load(weights, "cpu")
+    method = GraphgenMethod.load(weights, "cpu")
     all_atoms, some = (method.identify([scan()], Options(confidence=c)).atoms for c in (0.0, 0.6))
     assert len(all_atoms) > len(some)
 
 
 def test_the_co_tips_scan_is_looked_at_and_others_are_said_to_be_left(weights, caplog):
-    method = load(weights, "cpu")
+    method = GraphgenMethod.load(weights, "cpu")
     pair = [scan(tip="Xe", df=np.ones((40, 56, 10)) * np.arange(40)[:, None, None]), scan()]
     assert method.identify(pair, Options()).atoms == method.identify([scan()], Options()).atoms
     assert "the scan of the Xe tip was not used" in method.identify(pair, Options()).meta["notes"]
@@ -181,7 +181,7 @@ def test_no_scan_and_no_weights_are_refused_in_words():
     with pytest.raises(DataError, match="graphgen needs a scan"):
         GraphgenMethod(GraphNet(TINY)).identify([], Options())
     with pytest.raises(WeightsError, match="train some: afmid train graphgen"):
-        load(None, "cpu")
+        GraphgenMethod.load(None, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,10 @@ def test_no_scan_and_no_weights_are_refused_in_words():
 def test_weights_of_another_network_are_refused_in_words(tmp_path, changes, message):
     path = untrained(tmp_path / "w.safetensors", **changes)
     with pytest.raises(WeightsError, match=f"does not fit the graphgen network: .*{message}"):
-        load(path, "cpu")
+        GraphgenMethod.load(path, "cpu")
 
 
 def test_a_scan_wider_than_any_training_window_is_answered_as_a_whole(weights):
     wide = replace(scan((300, 40, 10)), source="wide")
-    assert load(weights, "cpu").identify([wide], Options(average=False)).maps["peaks"].values.shape == (300, 40)
+    answer = GraphgenMethod.load(weights, "cpu").identify([wide], Options(average=False))
+    assert answer.maps["peaks"].values.shape == (300, 40)

@@ -13,7 +13,7 @@ from afmid.plugins import installed
 from afmid.simulate import SimulationOptions, load_engine, simulate
 from afmid.weights import default, read_index
 from afmid_graphgen import Options
-from afmid_graphgen.method import load
+from afmid_graphgen.method import GraphgenMethod
 
 IDENTIFIER = installed(("graphgen",)).get(Identifier, "graphgen")
 ENTRIES = {entry.name: entry for entry in read_index(IDENTIFIER.weights_index)}
@@ -33,7 +33,7 @@ def scan_of(molecule):
 @pytest.mark.parametrize("name", ["pentacene", "1-bromo-3,5-dichlorobenzene", "PTCDA"])
 def test_a_flat_molecule_is_named(name):
     molecule = read_molecule(name)
-    answer = load(default(IDENTIFIER).shipped, "cpu").identify([scan_of(molecule)], Options())
+    answer = GraphgenMethod.load(default(IDENTIFIER).shipped, "cpu").identify([scan_of(molecule)], Options())
     assert inchikey(answer.smiles) == inchikey(molecule.smiles)
     assert sorted(atom.element for atom in answer.atoms) == sorted(molecule.symbols)
 
@@ -41,6 +41,6 @@ def test_a_flat_molecule_is_named(name):
 @pytest.mark.parametrize(("name", "least"), [("graphgen-paper", 2), ("graphgen-resimulate", 6)])
 def test_the_published_networks_see_atoms_of_a_flat_molecule(name, least):
     molecule = read_molecule("1-bromo-3,5-dichlorobenzene")
-    answer = load(ENTRIES[name].shipped, "cpu").identify([scan_of(molecule)], Options())
+    answer = GraphgenMethod.load(ENTRIES[name].shipped, "cpu").identify([scan_of(molecule)], Options())
     places = np.array([(atom.x, atom.y, atom.z) for atom in answer.atoms])
     assert len(match_atoms(places, molecule.positions, cutoff=0.5)) >= least
