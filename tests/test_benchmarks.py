@@ -15,6 +15,7 @@ from afmid.simulate.scan_simulation import SimulationOptions, load_engine
 from afmid.simulate.scene import Scenes
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+RINGS = {"train": ["c1ccncc1", "Oc1ccccc1"], "val": ["c1ccoc1"], "test": ["Fc1ccccc1", "Nc1ccccc1"]}
 
 
 def test_simulation_is_measured_and_held_to_the_reference(tmp_path):
@@ -109,6 +110,44 @@ def test_graphs_are_compared_and_asked_for_single_atoms(name, row):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert row in done.stdout
+
+
+def test_soap_is_timed_beside_dscribe():
+    pytest.importorskip("afmid_soap")
+    command = [sys.executable, BENCHMARKS / "soap_speed.py", "--batch", "1", "--repeat", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| 160 |" in done.stdout
+
+
+def test_the_predictor_of_soap_is_trained_and_measured_and_a_run_that_is_done_is_only_measured(tmp_path):
+    pytest.importorskip("afmid_soap")
+    few = ("--steps", "2", "--molecules", "100", "--run", tmp_path / "run", "--json", tmp_path / "figures.json")
+    figures = []
+    for _ in range(2):
+        command = [sys.executable, BENCHMARKS / "soap_predictor.py", *few]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        figures.append(json.loads((tmp_path / "figures.json").read_text())["rows"][0])
+    assert figures[0] == figures[1]
+    assert figures[0]["mse"] == pytest.approx(figures[0]["mse_with_first"] / 0.9)
+    assert 0 < figures[0]["mse"] < 3 * figures[0]["mean_square"]
+
+
+def test_variants_of_soap_are_trained_on_the_same_scans_and_compared(tmp_path):
+    pytest.importorskip("afmid_soap")
+    rows = ["smiles,split", *(f"{smiles},{split}" for split in ("train", "val", "test") for smiles in RINGS[split])]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    prepare = [sys.executable, "-m", "afmid", "prepare", "list.csv", "-o", "pack.npz"]
+    subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
+    few = ("--steps", "1", "--tuning", "1", "--scans", "1", "--json", "figures.json")
+    command = [sys.executable, BENCHMARKS / "soap_ablation.py", "--data", "pack.npz", *few]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| SOAP as published, then the bond head alone |" in done.stdout
+    variants = {row["variant"]: row for row in json.loads((tmp_path / "figures.json").read_text())["rows"]}
+    assert variants["none"]["class_accuracy"][0] <= 1
+    assert variants["tuned"]["class_accuracy"] == variants["soap"]["class_accuracy"]  # the bond head alone was trained
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ import pytest
 
 CHEMISTRY = ("rdkit", "ase", "dscribe", "pyopencl")
 SMALL = ("steps=2", "batch=2", "validation_scans=2", "simulation.size=4", "simulation.pixels=32")
-METHODS = ("line", "descriptor", "graphgen", "graphgen architecture=paper", "graphgen architecture=resimulate")
+METHODS = (
+    "line", "descriptor", "graphgen", "graphgen architecture=paper", "graphgen architecture=resimulate",
+    "soap", "soap architecture=paper", "soap architecture=predictor",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("trained", METHODS)

@@ -18,6 +18,7 @@ OWN: dict[str, tuple[str, ...]] = {  # options that not every network has, and w
     "spectra": ("soap", "paper"),
     **dict.fromkeys(("ordering", "sigma", "rounds", "bond_rounds", "norm", "residual", "dropout"), ("paper",)),
     **dict.fromkeys(("shared", "here", "only_bonds"), ("paper",)),
+    "split": ("paper", "predictor"),
     **dict.fromkeys(("classes", "n_max", "l_max"), ("predictor",)),
 }
 
@@ -51,6 +52,9 @@ class SoapRecipe(StackRecipe):
     shared: bool = Field(False, description="paper: say class and bonds from the same features")
     here: bool = Field(False, description="paper: tell the class head the spectrum at the next atom's place")
     only_bonds: bool = Field(False, description="paper: train the bond head alone; the rest stays as it starts")
+    split: bool = Field(
+        True, description="predictor, and paper's: other last layers for pairs of classes that the new atom brings"
+    )
     classes: int = Field(5, ge=2, le=5, description="predictor: how many of H | C, Si | N, P | O, S | halogens")
     n_max: int = Field(3, ge=1, le=8, description="predictor: radial functions of the spectra")
     l_max: int = Field(2, ge=0, le=3, description="predictor: highest degree of the spectra")

@@ -55,7 +55,7 @@ class PredictorTask:
     def __init__(self, recipe: SoapRecipe, device: str):
         torch.manual_seed(recipe.seed)
         self.steps = recipe.steps
-        config = Config(classes=recipe.classes, n_max=recipe.n_max, l_max=recipe.l_max)
+        config = Config(classes=recipe.classes, n_max=recipe.n_max, l_max=recipe.l_max, split=recipe.split)
         self.model: nn.Module = Predictor(config).to(device)
 
     def maps(self, examples: Examples) -> Tensor:

@@ -43,7 +43,7 @@ class SoapPaperTask(PaperTask):
 
     def __init__(self, recipe: SoapRecipe, device: str):
         torch.manual_seed(recipe.seed)
-        names = paper.Config.__dataclass_fields__.keys() & recipe.model_fields_set
+        names = paper.Config.__dataclass_fields__.keys() & SoapRecipe.model_fields.keys()
         config = paper.Config(**{name: getattr(recipe, name) for name in names})
         network = paper.Paper(config).to(device)
         self.model: nn.Module = network
