@@ -26,7 +26,7 @@ scores: $(VENV)/installed
 
 # How fast simulation, beside ppafm, and training are, and how well refinement works: writes the tables of the docs. Keep
 # the machine quiet. With ASD=FOLDER, where model_light.h5 and model_heavy.h5 of github.com/SINGROUP/ASD-AFM lie, also how
-# far off afmid's maps are beside theirs.
+# far off afmid's maps are beside theirs; with PACK=FILE, a molecule pack, also what SOAP is worth. These train for an hour.
 benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/simulate.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/scaling.py --page docs/reference/benchmarks.md
@@ -38,6 +38,11 @@ benchmarks: $(VENV)/benchmark
 	$(BIN)/python tests/benchmarks/graphs.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/single_step.py --page docs/reference/benchmarks.md
 	$(BIN)/python tests/benchmarks/curves.py --page docs/reference/benchmarks.md
+	$(BIN)/python tests/benchmarks/soap_speed.py --page docs/reference/soap.md
+	$(BIN)/python tests/benchmarks/soap_predictor.py --page docs/reference/soap.md
+ifdef PACK
+	$(BIN)/python tests/benchmarks/soap_ablation.py --data $(PACK) --page docs/reference/soap.md
+endif
 ifdef ASD
 	$(BIN)/python tests/benchmarks/published.py $(ASD)/model_light.h5 $(ASD)/model_heavy.h5 --simulated 100 \
 		--page docs/reference/benchmarks.md

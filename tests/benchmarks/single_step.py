@@ -1,10 +1,10 @@
-"""How well graphgen's networks tell one atom with the rest given, as the published figures were taken.
+"""How well the networks of graphgen and soap tell one atom with the rest given, as the published figures were taken.
 
 Scans are those of sim-open, or with --data PACK of sim-test, over 16 Å. `paper` and `resimulate` are told a part of the
 true graph, and `paper` also where the next atom is, with an error of N(0, (0.2, 0.2, 0.05)) Å cut at 0.5 Å. `parallel`
-is told where all visible atoms are, each with such an error, and nothing of what they are. `resimulate` may add any of
-the missing atoms: its figures are of the one nearest to what it says, which is easier than one that is drawn, as the
-published seem to be. Free-running figures are those of `afmid evaluate`.
+and `soap` are told where all visible atoms are, each with such an error, and nothing of what they are. `resimulate` may
+add any of the missing atoms: its figures are of the one nearest to what it says, which is easier than one that is
+drawn, as the published seem to be. Free-running figures are those of `afmid evaluate`.
 """
 
 import argparse
@@ -24,16 +24,18 @@ from afmid.networks.file import read_network
 from afmid.networks.recipe import GRID
 from afmid.plugins import installed
 from afmid.weights import read_index
+from afmid_graphgen import networks as graphgen
 from afmid_graphgen.graph import CLASS_OF, N_P
 from afmid_graphgen.model import GraphNet
-from afmid_graphgen.networks import build
 from afmid_graphgen.options import GraphgenRecipe
 from afmid_graphgen.paper import Paper
 from afmid_graphgen.paper_task import LARGEST, NOISE, single_step
 from afmid_graphgen.parallel import view
 from afmid_graphgen.resimulate_task import ResimulateTask
 from afmid_graphgen.targets import truth_of
+from afmid_soap import networks as soap
 
+BUILD = {"graphgen": graphgen.build, "soap": soap.build}
 BATCH = 16
 COLUMNS = {
     "class_accuracy": "class right",
@@ -57,14 +59,16 @@ PUBLISHED = {  # as far as they are known
 def main() -> None:
     parser = report.parser(__doc__, timed=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("weights", nargs="*", type=Path, help="weights files of graphgen [default: all that it ships]")
+    parser.add_argument("weights", nargs="*", type=Path, help="weights files of METHOD [default: all that are shipped]")
+    parser.add_argument("--method", default="graphgen", choices=BUILD, help="whose the weights files are")
     parser.add_argument("--scans", type=int, default=200, help="how many")
     parser.add_argument("--data", type=Path, metavar="PACK", help="draw them from a pack's test split, as sim-test")
     options = parser.parse_args()
     batches = list(_batches(options.scans, options.data))
     rows: list[dict[str, Any]] = []
-    for path in options.weights or _shipped():
-        network, origin = read_network(path, "graphgen", build)
+    given = [(options.method, path) for path in options.weights]
+    for method, path in given or [(name, path) for name in BUILD for path in _shipped(name)]:
+        network, origin = read_network(path, method, BUILD[method])
         figures = _figures(network.eval(), batches)
         rows.append({"network": origin.metadata["architecture"], "weights": origin.sha256[:12], **figures})
     rows += [{"network": name, **figures} for name, figures in PUBLISHED.items()]
@@ -86,8 +90,8 @@ def _batches(count: int, data: Path | None) -> Iterator[Examples]:
         yield Examples.joined(scans[start : start + BATCH])
 
 
-def _shipped() -> list[Path]:
-    index = installed(("graphgen",)).get(Identifier, "graphgen").weights_index
+def _shipped(method: str) -> list[Path]:
+    index = installed((method,)).get(Identifier, method).weights_index
     return [entry.shipped for entry in read_index(index)] if index else []
 
 

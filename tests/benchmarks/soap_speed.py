@@ -2,7 +2,7 @@
 
 Molecules are random atoms at the density of an organic one; spectra are those of the graph network: five classes, n_max
 3, l_max 2, cutoff 4 Å. dscribe takes one molecule after the other, in double precision; with gradients torch computes
-those of the sum with respect to all places, too.
+those of the sum with respect to all places, too. The predictor says them after the last atom has come.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import report
 import torch
 
 from afmid_soap.power_spectrum import Soap
+from afmid_soap.predictor import Predictor
 from afmid_soap.reference import DscribeSoap
 
 DENSITY = 0.1  # atoms per Å³
@@ -29,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     soap, rows = Soap(), []
-    reference = DscribeSoap(soap)
+    reference, predictor = DscribeSoap(soap), Predictor()
     for atoms in SIZES:
         rng = np.random.default_rng(atoms)
         side = (atoms / DENSITY) ** (1 / 3)
@@ -47,11 +48,18 @@ def main() -> None:
                 times.append(time.perf_counter() - begun)
             return statistics.median(times) / options.batch
 
+        new = torch.full((options.batch,), atoms - 1)
+
+        @torch.no_grad()
+        def predicted(places: torch.Tensor, kinds: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+            return predictor(places, kinds, places.new_zeros(*kinds.shape[:2], soap.pairs, soap.entries), new)  # noqa: B023
+
         seconds = {
             "dscribe": forward(reference, torch.float64),
             "torch, double": forward(soap, torch.float64),
             "torch, single": forward(soap, torch.float32),
             "torch, single, with gradients": forward(soap, torch.float32, gradient=True),
+            "predictor": forward(predicted, torch.float32),
         }
         rows.append({"atoms": atoms, **seconds})
     names = [name for name in rows[0] if name != "atoms"]
