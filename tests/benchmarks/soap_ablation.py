@@ -51,18 +51,27 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "norm": ("SOAP, normalised", {"norm": True}),
     "residual": ("SOAP, paths around", {"residual": True}),
     "dropout": ("SOAP, dropout 0.1", {"dropout": 0.1}),
-    "none_fixed": ("no SOAP, normalised, paths around", {"spectra": "none", **FIXED}),
-    "fixed": ("SOAP, normalised, paths around", FIXED),
-    "none_again": ("no SOAP, normalised, paths around, another seed", {"spectra": "none", **FIXED}),
-    "fixed_again": ("SOAP, normalised, paths around, another seed", FIXED),
-    "shared": ("the same, one set of weights for both tasks", {**FIXED, "shared": True}),
-    "here": ("the same, and SOAP at the next atom's place", {**FIXED, "here": True}),
-    "predicted": ("predicted SOAP, heads for familiar and new pairs", {**FIXED, "spectra": "predicted"}),
-    "one_head": ("predicted SOAP, one head", {**FIXED, "spectra": "predicted", "split": False}),
+    "none_fixed": ("no SOAP, fixed: normalised, paths around", {"spectra": "none", **FIXED}),
+    "fixed": ("SOAP, fixed: normalised, paths around", FIXED),
+    "none_again": ("no SOAP, fixed, another seed", {"spectra": "none", **FIXED}),
+    "fixed_again": ("SOAP, fixed, another seed", FIXED),
+    "shared": ("SOAP, fixed, one set of weights for both tasks", {**FIXED, "shared": True}),
+    "here": ("SOAP, fixed, and at the next atom's place", {**FIXED, "here": True}),
+    "predicted": ("predicted SOAP, fixed, heads for familiar and new pairs", {**FIXED, "spectra": "predicted"}),
+    "one_head": ("predicted SOAP, fixed, one head", {**FIXED, "spectra": "predicted", "split": False}),
 }
-BESIDE_FIXED = ("fixed", "fixed_again", "shared", "here", "predicted", "one_head")  # not "no SOAP", but this fixed
+LATER: dict[str, tuple[str, dict[str, Any]]] = {  # in a run of their own, on the same scans and graphs
+    "none_relative": ("no SOAP, fixed, places told from the next atom", {"spectra": "none", "relative": True, **FIXED}),
+    "fixed_relative": ("SOAP, fixed, places told from the next atom", {"relative": True, **FIXED}),
+}
+WITHOUT = {  # what variants with SOAP are compared to, where it is not "none"
+    **dict.fromkeys(("fixed", "none_again", "fixed_again", "shared", "here", "predicted", "one_head"), "none_fixed"),
+    "none_relative": "none_fixed",
+    "fixed_relative": "none_relative",
+}
 PUBLISHED, TUNED = "soap", "tuned"
-NAMES = {name: told for name, (told, _) in VARIANTS.items()} | {TUNED: "SOAP as published, then the bond head alone"}
+NAMES = {name: told for name, (told, _) in (VARIANTS | LATER).items()}
+NAMES[TUNED] = "SOAP as published, then the bond head alone"
 PARTS = 4  # partial graphs of a scan, in training
 TESTED = 8  # and in the test
 SYMBOLS = [",".join(names) for names in CLASSES]
@@ -145,20 +154,20 @@ def main() -> None:
     identifier = installed(("graphgen",)).get(Identifier, "graphgen")
     eye, origin = read_network(default(identifier).shipped, "graphgen", build)
     features = eye.atom.in_features
-    builders = {}
-    for name, (_, config) in VARIANTS.items():
-        torch.manual_seed(options.seed + name.endswith("_again"))
-        builders[name] = SoapBuilder(Config(**config), Glance(features))
-    first = Ablation(eye, builders)
-    _fit(first, options, options.run, options.steps)
-    torch.manual_seed(options.seed)
+    models: dict[str, nn.Module] = {}
+    for folder, variants in ((options.run, VARIANTS), (options.run / "later", LATER)):
+        builders = {}
+        for name, (_, config) in variants.items():
+            torch.manual_seed(options.seed + name.endswith("_again"))
+            builders[name] = SoapBuilder(Config(**config), Glance(features))
+        _fit(Ablation(eye, builders), options, folder, options.steps)
+        models |= builders
     tuned = SoapBuilder(Config(), Glance(features))
-    tuned.load_state_dict(first.model[PUBLISHED].state_dict())
+    tuned.load_state_dict(models[PUBLISHED].state_dict())
     train_only(tuned, tuned.bond_head)
-    second = Ablation(eye, {TUNED: tuned})
-    _fit(second, options, options.run / TUNED, options.tuning)
-    models = {**dict(first.model.named_children()), **dict(second.model.named_children())}
-    records = _records(first, models, options)
+    models[TUNED] = tuned
+    _fit(Ablation(eye, {TUNED: tuned}), options, options.run / TUNED, options.tuning)
+    records = _records(Ablation(eye, {}), models, options)
     rows, text = _report(records)
     about = f"{len(records['none'])} scans, {TESTED} partial graphs each; graphgen's weights {origin.sha256[:12]}."
     text = f"{about}\n\n{text}"
@@ -246,7 +255,7 @@ def _report(records: dict[str, list[Record]]) -> tuple[list[dict[str, Any]], str
     parts.append("Differences from the same without SOAP, with paired intervals:")
     lines = []
     for name, own in records.items():
-        base = "none_fixed" if name in BESIDE_FIXED else "none"
+        base = WITHOUT.get(name, "none")
         if name != base:
             apart = differences(records[base], own)
             lines.append([NAMES[name], *(_told(apart.get(key), sign="+") for key in COLUMNS)])

@@ -17,7 +17,7 @@ OWN: dict[str, tuple[str, ...]] = {  # options that not every network has, and w
     "graphgen": ("soap",),
     "spectra": ("soap", "paper"),
     **dict.fromkeys(("ordering", "sigma", "rounds", "bond_rounds", "norm", "residual", "dropout"), ("paper",)),
-    **dict.fromkeys(("shared", "here", "only_bonds"), ("paper",)),
+    **dict.fromkeys(("shared", "here", "relative", "only_bonds"), ("paper",)),
     "split": ("paper", "predictor"),
     **dict.fromkeys(("classes", "n_max", "l_max"), ("predictor",)),
 }
@@ -51,6 +51,7 @@ class SoapRecipe(StackRecipe):
     dropout: float = Field(0.0, ge=0, lt=1, description="paper: share of features left out in training")
     shared: bool = Field(False, description="paper: say class and bonds from the same features")
     here: bool = Field(False, description="paper: tell the class head the spectrum at the next atom's place")
+    relative: bool = Field(False, description="paper: tell places from the next atom's on, not the window's corner")
     only_bonds: bool = Field(False, description="paper: train the bond head alone; the rest stays as it starts")
     split: bool = Field(
         True, description="predictor, and paper's: other last layers for pairs of classes that the new atom brings"

@@ -16,12 +16,13 @@ that: layers that normalise, in front of which the spectra are drawn together; p
 dropout; no messages for the bonds; and one set of weights for both tasks in place of two.
 
 Where its text leaves things open: rows share their weights and differ by an added vector of their own; attention has
-four heads; spectra enter as they are unless `norm` is set. `here` is ours: the class head is told the spectrum at the
-place of the next atom, too, which the study's graph vector has lost.
+four heads; spectra enter as they are unless `norm` is set. `here` and `relative` are ours: the class head is
+told the spectrum at the place of the next atom, too, which the study's graph vector has lost; and places are told from
+there, not from the corner of the window, which says nothing of a molecule.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -52,6 +53,7 @@ class Config(graphgen.Config):
         dropout: share of features that are left out in training.
         shared: whether class and bonds are said from the same features.
         here: whether the class head is told the spectrum at the next atom's place.
+        relative: whether places are told from the next atom's on, and not from the window's corner.
         split: whether the predictor has other last layers for pairs of classes that the next atom brings.
     """
 
@@ -63,6 +65,7 @@ class Config(graphgen.Config):
     dropout: float = 0.0
     shared: bool = False
     here: bool = False
+    relative: bool = False
     split: bool = True
 
     def __post_init__(self) -> None:
@@ -71,8 +74,9 @@ class Config(graphgen.Config):
             raise ValueError(f"spectra: none, computed or predicted, not {self.spectra!r:.60}")
         if not all(rounds in range(17) for rounds in (self.rounds, self.bond_rounds)):
             raise ValueError(f"rounds: 0 to 16, not {self.rounds!r:.60} and {self.bond_rounds!r:.60}")
-        if not all(isinstance(flag, bool) for flag in (self.norm, self.residual, self.shared, self.here, self.split)):
-            raise ValueError("norm, residual, shared, here and split are true or false")
+        flags = self.norm, self.residual, self.shared, self.here, self.relative, self.split
+        if not all(isinstance(flag, bool) for flag in flags):
+            raise ValueError("norm, residual, shared, here, relative and split are true or false")
         if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
             raise ValueError(f"dropout: 0 to 1, not {self.dropout!r:.60}")
         if self.here and self.spectra == "none":
@@ -119,7 +123,7 @@ class SoapBuilder(nn.Module):
 
     def forward(self, views: Sequence[Tensor], partial: Partial, query: Tensor) -> Said:
         """Return what is said of the next atom of each partial graph at `query`, (Q, 3), in the graphs' frame."""
-        nodes = self.for_class(partial, self.spectra(partial))
+        nodes = self.for_class(self._told(partial, query), self.spectra(partial))
         gated = torch.sigmoid(self.gate(nodes)) * self.value(nodes)
         graph = (gated * partial.there[..., None]).sum(1)  # (Q, 128)
         image = self.gaze.look(views, graph, query)
@@ -133,10 +137,13 @@ class SoapBuilder(nn.Module):
         """Return logits (Q, N) of the bonds between an atom of `classes` (Q,) at `query` and the atoms before it."""
         count = partial.classes.shape[1]
         graph = with_next(partial, query, classes)
-        nodes = self.for_bonds(graph, self.spectra(graph))
+        nodes = self.for_bonds(self._told(graph, query), self.spectra(graph))
         new = torch.cat([nodes[:, -1], said.image], 1)[:, None].expand(-1, count, -1)
         logits: Tensor = self.bond_head(torch.cat([nodes[:, :-1], new], 2))
         return logits.squeeze(2)
+
+    def _told(self, graph: Partial, query: Tensor) -> Partial:
+        return replace(graph, positions=graph.positions - query[:, None]) if self.config.relative else graph
 
     def spectra(self, graph: Partial) -> Tensor | None:
         """Return the spectra around the atoms of graphs (Q, N, 15, 27)."""

@@ -19,6 +19,7 @@ VARIANTS = {
     "predicted": {"spectra": "predicted"},
     "fixed": FIXED,
     "shared and here": {"shared": True, "here": True, **FIXED},
+    "relative": {"relative": True},
     "no messages": {"rounds": 0, "bond_rounds": 0},
 }
 QUERY = torch.tensor([[1.0, 2.0, -0.3], [3.0, 1.0, 0.0]])
@@ -112,6 +113,24 @@ def test_gradients_reach_every_weight_but_the_predictors(network):
         learnt = weight.grad is not None and bool(weight.grad.any())
         assert learnt != name.startswith("predictor."), name
     network.zero_grad()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("relative", [True, False])
+def test_only_where_places_are_told_from_the_next_atom_a_shift_makes_no_difference_to_the_graph(relative):
+    torch.manual_seed(0)
+    builder = Paper(Config(**CHANNELS, relative=relative)).eval().graph
+    builder.gaze.look = lambda views, graph, query: graph  # the image apart, which is looked at in its own frame
+    graphs, shift = partial(), torch.tensor([2.0, -1.0, 0.0])
+    moved = replace(graphs, positions=graphs.positions + shift)
+    (said, bonds), (same, alike) = answers_of(builder, graphs, QUERY), answers_of(builder, moved, QUERY + shift)
+    assert torch.allclose(same.logits, said.logits, rtol=1e-4, atol=1e-5) == relative
+    assert torch.allclose(alike[graphs.there], bonds[graphs.there], rtol=1e-4, atol=1e-6) == relative
+
+
+def answers_of(builder, graphs, query):
+    said = builder([], graphs, query)
+    return said, builder.bonds(said, graphs, query, SAID)
 
 
 @torch.no_grad()
