@@ -1,7 +1,7 @@
 """Identify with a network that knows SOAP spectra: as graphgen does, which finds atoms, bonds and the molecule."""
 
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from afmid_graphgen.method import GraphgenMethod
 from afmid_graphgen.networks import Network
@@ -15,10 +15,9 @@ def build(architecture: str, config: str = "{}") -> Network:
     Raises:
         ValueError, TypeError: no such network, or sizes that are none of it.
     """
-    network = networks.build(architecture, config)
-    if not isinstance(network, Network):
-        raise ValueError(f"{architecture} looks at no scans, and identifies nothing")
-    return network
+    if architecture == "predictor":
+        raise ValueError("the predictor looks at no scans, and identifies nothing")
+    return cast(Network, networks.build(architecture, config))
 
 
 class SoapMethod(GraphgenMethod):

@@ -31,6 +31,7 @@ SCALE = 30.0  # of a spectrum's entries, at which the network's output is 1
 FALLOFF = 0.3  # Å⁻²: how fast radial functions fall at least, as those of SOAP do
 DISTANCES = 16  # Gaussians that a distance is told by
 HEADS = 4  # of the self-attention
+MOST = 16  # layers, and channels
 GATED = 0.1  # how much what is known of an atom and its molecule changes what it counts for
 
 
@@ -56,8 +57,9 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sizes("width, layers, channels", (self.width, self.layers, self.channels), 3)
-        if self.width % HEADS:
-            raise ValueError(f"width: a multiple of {HEADS}, not {self.width}")
+        if self.width % HEADS or max(self.layers, self.channels) > MOST:
+            told = f"not {self.width}, {self.layers} and {self.channels}"
+            raise ValueError(f"width: a multiple of {HEADS}; layers and channels: up to {MOST}, {told}")
         _ = self.soap
 
     @property
