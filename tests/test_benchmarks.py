@@ -140,11 +140,12 @@ def test_variants_of_soap_are_trained_on_the_same_scans_and_compared(tmp_path):
     (tmp_path / "list.csv").write_text("\n".join(rows))
     prepare = [sys.executable, "-m", "afmid", "prepare", "list.csv", "-o", "pack.npz"]
     subprocess.run(prepare, cwd=tmp_path, check=True, capture_output=True)
-    few = ("--steps", "1", "--tuning", "1", "--scans", "1", "--json", "figures.json")
+    few = ("--steps", "1", "--tuning", "1", "--scans", "1", "--json", "figures.json", "--picture", "figures.png")
     command = [sys.executable, BENCHMARKS / "soap_ablation.py", "--data", "pack.npz", *few]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| SOAP as published, then the bond head alone |" in done.stdout
+    assert (tmp_path / "figures.png").exists()
     variants = {row["variant"]: row for row in json.loads((tmp_path / "figures.json").read_text())["rows"]}
     assert variants["none"]["class_accuracy"][0] <= 1
     assert variants["tuned"]["class_accuracy"] == variants["soap"]["class_accuracy"]  # the bond head alone was trained

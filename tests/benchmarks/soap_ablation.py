@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("--tuning", type=int, default=200, help="steps of the bond head alone")
     parser.add_argument("--scans", type=int, default=200, help="in the test")
     parser.add_argument("--seed", type=int, default=0, help="of weights and scans")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="where to draw the figures of all variants")
     options = parser.parse_args()
     identifier = installed(("graphgen",)).get(Identifier, "graphgen")
     eye, origin = read_network(default(identifier).shipped, "graphgen", build)
@@ -172,6 +173,8 @@ def main() -> None:
     about = f"{len(records['none'])} scans, {TESTED} partial graphs each; graphgen's weights {origin.sha256[:12]}."
     text = f"{about}\n\n{text}"
     report.publish(options, "soap-ablation", rows, text, "")
+    if options.picture:
+        _draw(rows, options.picture)
 
 
 def _fit(task: Ablation, options: argparse.Namespace, folder: Path, steps: int) -> None:
@@ -269,6 +272,25 @@ def _report(records: dict[str, list[Record]]) -> tuple[list[dict[str, Any]], str
         bonds = [["bond", _told(recall), _complement(recall)], ["no bond", _complement(rate), _told(rate)]]
         parts.append(report.table(["is", "said: bond", "said: none"], bonds))
     return rows, "\n\n".join(parts)
+
+
+def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw a panel for each of the first three figures, a line for each variant, those without SOAP in another colour."""
+    from matplotlib.figure import Figure
+
+    order = sorted(rows, key=lambda row: row["class_accuracy"][0])
+    figure = Figure(figsize=(11, 0.28 * len(rows) + 1), layout="constrained")
+    for axes, (key, title) in zip(figure.subplots(1, 3, sharey=True), list(COLUMNS.items())[:3], strict=True):
+        for y, row in enumerate(order):
+            if key in row:
+                value, low, high = row[key]
+                colour = "tab:orange" if "no SOAP" in NAMES[row["variant"]] else "tab:blue"
+                axes.plot([low or value, high or value], [y, y], color=colour, linewidth=1)
+                axes.plot([value], [y], "o", color=colour, markersize=4)
+        axes.set_title(title)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_yticks(range(len(order)), [NAMES[row["variant"]] for row in order], fontsize=8)
+    figure.savefig(path, dpi=90)
 
 
 def _told(figure: Any, sign: str = "") -> str:
