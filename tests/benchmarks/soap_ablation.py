@@ -275,7 +275,7 @@ def _report(records: dict[str, list[Record]]) -> tuple[list[dict[str, Any]], str
 
 
 def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw a panel for each of the first three figures, a line for each variant, those without SOAP in another colour."""
+    """Draw a panel for each of the first three figures, a line for each variant; another colour is without SOAP."""
     from matplotlib.figure import Figure
 
     order = sorted(rows, key=lambda row: row["class_accuracy"][0])
