@@ -285,7 +285,8 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             if key in row:
                 value, low, high = row[key]
                 colour = "tab:orange" if "no SOAP" in NAMES[row["variant"]] else "tab:blue"
-                axes.plot([low or value, high or value], [y, y], color=colour, linewidth=1)
+                if low is not None:
+                    axes.plot([low, high], [y, y], color=colour, linewidth=1)
                 axes.plot([value], [y], "o", color=colour, markersize=4)
         axes.set_title(title)
         axes.grid(axis="x", alpha=0.3)
