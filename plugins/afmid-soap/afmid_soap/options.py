@@ -49,7 +49,7 @@ class SoapRecipe(StackRecipe):
     norm: bool = Field(False, description="paper: normalise features, and draw large entries of spectra together")
     residual: bool = Field(False, description="paper: paths around messages and attention")
     dropout: float = Field(0.0, ge=0, lt=1, description="paper: share of features left out in training")
-    shared: bool = Field(False, description="paper: say class and bonds from the same features")
+    shared: bool = Field(False, description="paper: one set of weights for both tasks")
     here: bool = Field(False, description="paper: tell the class head the spectrum at the next atom's place")
     relative: bool = Field(False, description="paper: tell places from the next atom's on, not the window's corner")
     only_bonds: bool = Field(False, description="paper: train the bond head alone; the rest stays as it starts")
@@ -68,6 +68,8 @@ class SoapRecipe(StackRecipe):
             if self.architecture not in who and getattr(self, name) != type(self).model_fields[name].default:
                 has = "has" if len(who) == 1 else "have"
                 raise ValueError(f"{name}: {self.architecture} has none; {' and '.join(who)} {has}")
+        if self.here and self.spectra == "none":
+            raise ValueError("here: tells a spectrum; set spectra=computed, too")
         if self.architecture == "soap" and self.spectra == "predicted":
             raise ValueError("spectra: soap computes them; only paper can be told predicted ones")
         if self.second:

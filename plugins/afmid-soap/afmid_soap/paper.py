@@ -51,7 +51,7 @@ class Config(graphgen.Config):
         norm: whether rows are normalised before messages and attention, and large spectra drawn together.
         residual: whether paths lead around messages and attention.
         dropout: share of features that are left out in training.
-        shared: whether class and bonds are said from the same features.
+        shared: whether class and bonds are said with the same weights for the features of atoms.
         here: whether the class head is told the spectrum at the next atom's place.
         relative: whether places are told from the next atom's on, and not from the window's corner.
         split: whether the predictor has other last layers for pairs of classes that the next atom brings.
@@ -72,7 +72,7 @@ class Config(graphgen.Config):
         super().__post_init__()
         if self.spectra not in ("none", "computed", "predicted"):
             raise ValueError(f"spectra: none, computed or predicted, not {self.spectra!r:.60}")
-        if not all(rounds in range(17) for rounds in (self.rounds, self.bond_rounds)):
+        if not all(type(rounds) is int and 0 <= rounds <= 16 for rounds in (self.rounds, self.bond_rounds)):
             raise ValueError(f"rounds: 0 to 16, not {self.rounds!r:.60} and {self.bond_rounds!r:.60}")
         flags = self.norm, self.residual, self.shared, self.here, self.relative, self.split
         if not all(isinstance(flag, bool) for flag in flags):
@@ -187,8 +187,9 @@ class Surroundings(nn.Module):
         h = self.widen(h).transpose(0, 1)  # (M, 15, 128)
         for attention, norm in zip(self.attention, self.norms[1:], strict=True):
             h = self._added(h, attention(norm(h)))
-        features: Tensor = h.new_zeros(*there.shape, GRAPH)
-        features[there] = (torch.sigmoid(self.gate(h)) * self.value(h)).sum(1)
+        summed = (torch.sigmoid(self.gate(h)) * self.value(h)).sum(1)
+        features: Tensor = summed.new_zeros(*there.shape, GRAPH)
+        features[there] = summed
         return features
 
     def _added(self, h: Tensor, more: Tensor) -> Tensor:

@@ -57,6 +57,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_sizes("width, layers, channels", (self.width, self.layers, self.channels), 3)
+        if not (isinstance(self.split, bool) and all(type(n) is int for n in (self.classes, self.n_max, self.l_max))):
+            raise ValueError(f"split is true or false; classes, n_max and l_max are whole numbers, not {self}")
         if self.width % HEADS or max(self.layers, self.channels) > MOST:
             told = f"not {self.width}, {self.layers} and {self.channels}"
             raise ValueError(f"width: a multiple of {HEADS}; layers and channels: up to {MOST}, {told}")
@@ -127,7 +129,7 @@ class Predictor(nn.Module):
             both = torch.einsum("rmk,rmq->rkq", c[batch, atom, first[pair]], c[batch, atom, second[pair]])
             said.append(head(torch.cat([both.flatten(1), part], 1), surroundings, familiar))
         spectra = known.new_zeros(known.shape)
-        spectra[rows] = SCALE * torch.cat(said, 1)
+        spectra[rows] = SCALE * torch.cat(said, 1).to(spectra.dtype)
         alone = (there.sum(1) == 1)[:, None, None, None]
         return torch.where(alone, self._own(classes), spectra)
 

@@ -1,6 +1,7 @@
 """The tasks that the core's loop fits."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,8 @@ from afmid.data.examples import Examples
 from afmid.networks.file import fitting
 from afmid.offers import Task
 from afmid.weights import read_safetensors
+from afmid_graphgen.model import Config as GraphConfig
+from afmid_graphgen.model import GraphNet
 from afmid_graphgen.paper import Partial
 from afmid_graphgen.paper_task import PaperTask, cut
 from afmid_graphgen.recipe import ParallelTask
@@ -81,7 +84,10 @@ def begin_with(network: SoapNet, path: Path) -> None:
     """
     tensors, _ = read_safetensors(path, GRAPHGEN, architecture="parallel")
     with fitting(path, NAME):
-        network.load_state_dict(network.state_dict() | tensors)
+        sizes = {field.name: getattr(network.config, field.name) for field in fields(GraphConfig)}
+        graphgen = GraphNet(GraphConfig(**sizes))
+        graphgen.load_state_dict(tensors)
+        network.load_state_dict(network.state_dict() | graphgen.state_dict())
 
 
 def load(recipe: SoapRecipe, device: str) -> Task:

@@ -160,6 +160,14 @@ def test_what_surrounds_an_atom_matters_to_its_bonds_without_any_message(told):
     torch.testing.assert_close(before[1], after[1])
 
 
+def test_in_mixed_precision_a_graph_is_told_of_by_predicted_spectra_too():
+    network = Paper(Config(**CHANNELS, spectra="predicted"))
+    with torch.autocast("cpu", torch.bfloat16):
+        said, bonds = answers(network, network(stacks())[1], partial())
+    assert said.logits.isfinite().all()
+    assert bonds.isfinite().all()
+
+
 def test_the_next_atom_comes_last_and_bonds_stay_between_their_atoms():
     graphs = partial()
     more = with_next(graphs, QUERY, SAID)
@@ -186,6 +194,7 @@ def test_a_configuration_survives_json():
         ('{"spectra": "some"}', "spectra: none, computed or predicted, not 'some'"),
         ('{"rounds": -1}', "rounds: 0 to 16"),
         ('{"bond_rounds": 1e9}', "rounds: 0 to 16"),
+        ('{"rounds": 3.0}', "rounds: 0 to 16"),
         ('{"norm": 1}', "true or false"),
         ('{"dropout": 1}', "dropout: 0 to 1, not 1"),
         ('{"spectra": "none", "here": true}', "here needs spectra"),

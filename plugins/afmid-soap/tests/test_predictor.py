@@ -172,7 +172,8 @@ def test_a_configuration_survives_json():
 
 @pytest.mark.parametrize(
     "text",
-    ['{"width": 30}', '{"layers": 17}', '{"channels": 99}', '{"width": 0}', '{"l_max": 9}', '{"channels": 1.5}', "[]"],
+    ['{"width": 30}', '{"layers": 17}', '{"channels": 99}', '{"width": 0}', '{"l_max": 9}', '{"channels": 1.5}', "[]",
+     '{"split": 300}', '{"classes": true}'],
 )
 def test_a_configuration_that_cannot_be_is_refused(text):
     with pytest.raises((ValueError, TypeError)):

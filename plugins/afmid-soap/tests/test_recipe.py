@@ -104,9 +104,10 @@ def test_it_begins_with_the_weights_of_graphgen(tmp_path):
         torch.testing.assert_close(task.model.state_dict()[name], value)
 
 
-def test_weights_of_other_sizes_are_refused(tmp_path):
+@pytest.mark.parametrize("other", [{"atom": 20, "pair": 12, "rounds": 1}, {"atom": 16, "pair": 12, "rounds": 0}])
+def test_weights_of_other_sizes_are_refused(other, tmp_path):
     path = tmp_path / "g.safetensors"
-    graphgen_weights(path, Config(stem=8, widths=(8, 16), atom=20, pair=12, rounds=1))
+    graphgen_weights(path, Config(stem=8, widths=(8, 16), **other))
     with pytest.raises(WeightsError, match="does not fit the soap network"):
         begin_with(SoapNet(TINY), path)
 
@@ -126,6 +127,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         (["architecture=paper", "n_max=4"], "n_max: paper has none; predictor has"),
         (["architecture=predictor", "spectra=none"], "spectra: predictor has none; soap and paper have"),
         (["spectra=predicted"], "soap computes them"),
+        (["architecture=paper", "spectra=none", "here=true"], "here: tells a spectrum"),
         (["second=Xe"], "looks at one tip"),
         (["l_max=7"], "l_max"),
     ],
