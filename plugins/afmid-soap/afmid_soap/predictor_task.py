@@ -45,8 +45,10 @@ class Grown(NamedTuple):
         return [((p - t).square()[c].sum(), int(c.sum()) * t.shape[3]) for p, t, c in parts]
 
     def error(self) -> Tensor:
-        """Return the mean squared error, each n that there is counted alike."""
-        return torch.stack([total / count for total, count in self.errors() if count]).mean()
+        """Return the mean squared error, each n that there is counted alike; 0 where there is none."""
+        errors = self.errors()
+        of_each = [total / max(count, 1) for total, count in errors]
+        return torch.stack(of_each).sum() / max(sum(count > 0 for _, count in errors), 1)
 
 
 class PredictorTask:

@@ -149,6 +149,15 @@ def test_the_error_counts_only_what_is_there():
     assert float(total) == pytest.approx(float(true.square().sum()))
 
 
+def test_molecules_of_one_atom_leave_nothing_to_predict():
+    lone = examples(3, atoms=1)
+    lone.numbers[:] = 6
+    network = Predictor(TINY)
+    error = grown(network, *drawn(lone, 3)).error()
+    error.backward()
+    assert float(error) == 0
+
+
 def test_a_run_lowers_the_error(tmp_path):
     recipe = SoapRecipe(architecture="predictor", classes=3, n_max=2, l_max=1, steps=40)
     task = PredictorTask(recipe, "cpu")
